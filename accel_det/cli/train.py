@@ -1,0 +1,281 @@
+"""`accel-det train CONFIG`, and what `accelerate launch scripts/train.py CONFIG` runs on every process."""
+
+import argparse
+import dataclasses
+import fcntl
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+
+from accel_det.cli import compose
+from accel_det.cli.describe_run import Publisher, data_facts, headline, run_facts, scaling_line
+from accel_det.cli.failures import DONE, answer, complain, guarded
+from accel_det.config.load import Loaded, describe, dump, load_config
+from accel_det.config.schema import Config
+from accel_det.engine import checkpoint
+from accel_det.engine.console import Console
+from accel_det.engine.ema import MovingAverage
+from accel_det.engine.fit import Job, Outcome, fit, restore
+from accel_det.engine.journal import Journal, write_json
+from accel_det.engine.optimize import make_optimizer, peak_learning_rate
+from accel_det.engine.runtime import check_expectations, is_first_process, make_accelerator, topology, world_size
+from accel_det.engine.state import Counters
+from accel_det.data.order import steps_until_epoch
+
+_EPILOG = """exit codes: 0 trained, or already finished; 1 defect of the program; 2 bad input; 130 Ctrl-C and 143 SIGTERM, both
+after saving a checkpoint. Every key of the configuration can be given as `--section.key value`; `--keys` lists them."""
+
+
+class Start(NamedTuple):
+    """What is known before the processes meet."""
+
+    config: Config
+    environment: dict[str, str]
+    tables: compose.Tables
+    folder: Path
+    snapshot: checkpoint.Snapshot | None
+
+
+def main() -> int:
+    """Entry point of scripts/train.py."""
+    return guarded(run)
+
+
+def run(arguments: Sequence[str]) -> int:
+    options, overrides = _parser().parse_known_args(list(arguments))
+    if options.keys:
+        print_keys()
+        return DONE
+    if options.config is None:
+        raise ValueError("train needs a configuration file: `train.py configs/demo/street.yaml`")
+    loaded = load_config(options.config, overrides)
+    if options.print_config:
+        if is_first_process():
+            sys.stdout.write(dump(loaded.config))
+        return DONE
+    config = loaded.config
+    speaker = Console(speaks=is_first_process(), to_stderr=options.json)
+    with ExitStack() as stack:
+        start = _prepare(loaded, options.resume, speaker, stack)
+        if start is None:
+            return DONE
+        accelerator = make_accelerator(
+            config.runtime,
+            deterministic=config.train.deterministic,
+            trackers=_available_trackers(config, speaker),
+            folder=str(start.folder),
+        )
+        outcome = _train(accelerator, start, to_stderr=options.json)
+        accelerator.end_training()
+    if options.json and accelerator.is_main_process:
+        answer({"run": str(start.folder), **_outcome_facts(outcome)})
+    return outcome.exit_code
+
+
+def _prepare(loaded: Loaded, resume: str | None, speaker: Console, stack: ExitStack) -> Start | None:
+    """Everything that can be refused, before the processes meet; None where the run is already finished."""
+    config = loaded.config
+    check_expectations(config.runtime)
+    compose.share_of(config, world=world_size(), rank=0)
+    compose.resize_rule(config)
+    folder = compose.run_folder(config)
+    if is_first_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(_locked(folder))
+    snapshot = _find_snapshot(folder, resume, speaker)
+    if snapshot is not None and snapshot.state["counters"]["finished"]:
+        step, best = snapshot.step, snapshot.state["counters"]["best_fitness"]
+        speaker.say(f"{folder}: this run is finished: {step} updates, best {best:.4f}. Nothing left to do.")
+        return None
+    tables = compose.open_tables(config)
+    for line in tables.report.summary_lines():
+        speaker.say(f"data: {line}")
+    if is_first_process():
+        write_json(folder / "data_report.json", tables.report.to_json())
+    tables.report.require()
+    return Start(config, loaded.environment, tables, folder, snapshot)
+
+
+def _train(accelerator: Accelerator, start: Start, *, to_stderr: bool) -> Outcome:
+    config, tables = start.config, start.tables
+    steps = config.train.steps or steps_until_epoch(
+        config.train.epochs or 0, length=len(tables.train), images_per_update=config.train.images_per_update
+    )
+    console = Console(speaks=accelerator.is_main_process, total_steps=steps, to_stderr=to_stderr)
+    publisher = Publisher(start.folder, config, tables, speaker=console, active=accelerator.is_main_process)
+    job = _make_job(accelerator, start, steps=steps, console=console, publisher=publisher)
+    try:
+        outcome = fit(job)
+    except Exception as error:
+        if accelerator.is_main_process:
+            _write_exit(start.folder, reason=f"error: {error}", step=job.counters.step, code=2)
+        raise
+    publisher.close()
+    if accelerator.is_main_process:
+        _write_exit(start.folder, reason=outcome.reason, step=outcome.counters.step, code=outcome.exit_code)
+        console.say(scaling_line(outcome, topology(accelerator), config, Path(config.runtime.output)))
+        if outcome.counters.finished:
+            console.per_class(outcome.counters.scores, tables.train.classes)
+        again = "" if outcome.counters.finished else "; continue with --resume auto"
+        console.say(f"{outcome.reason} after {outcome.counters.step} updates: {start.folder}{again}")
+    return outcome
+
+
+def _make_job(
+    accelerator: Accelerator, start: Start, *, steps: int, console: Console, publisher: Publisher
+) -> "Job[Any, Any, Any]":
+    config, tables = start.config, start.tables
+    network = compose.make_network(config, num_classes=len(tables.train.classes), device_type=accelerator.device.type)
+    model = network.model.to(accelerator.device)
+    compose.compile_network(model, config)
+    optimizer = make_optimizer(model, config.optimizer)
+    average = MovingAverage(model, decay=config.ema.decay, ramp_steps=config.ema.ramp_steps) if config.ema.enabled else None
+    task = compose.make_task(config, tables.train.classes)
+    peak_lr, rule = peak_learning_rate(config.optimizer, config.train.images_per_update)
+    first_step = start.snapshot.step if start.snapshot else 0
+    facts = run_facts(accelerator, start, network)
+    if accelerator.is_main_process:
+        (start.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+        write_json(start.folder / "run.json", facts)
+    if config.journal.trackers:
+        accelerator.init_trackers("tensorboard", config=_flat(config.model_dump(mode="json")))
+    share = compose.share_of(config, world=accelerator.num_processes, rank=accelerator.process_index)
+    for line in headline(accelerator, start, network, share=share, steps=steps, peak_lr=peak_lr, rule=rule):
+        console.say(line)
+    job = Job(
+        config=config,
+        accelerator=accelerator,
+        model=model,
+        wrapped=model,
+        optimizer=optimizer,
+        prepared_optimizer=None,
+        average=average,
+        task=task,
+        training=compose.training_stream(config, tables.train, task, accelerator),
+        validation=compose.validation_stream(config, tables.val, task, accelerator),
+        peak_lr=peak_lr,
+        total_steps=steps,
+        num_samples=len(tables.train),
+        folder=start.folder,
+        agreement=_agreement(config, tables),
+        counters=Counters(),
+        journal=Journal(start.folder, accelerator, from_step=first_step),
+        console=console,
+        export=publisher.export,
+    )
+    if start.snapshot is not None:
+        restore(job, start.snapshot)
+    # Wrapped last: DistributedDataParallel sends the first process's weights to all, also restored ones.
+    job.wrapped, job.prepared_optimizer = accelerator.prepare(model, optimizer)
+    return job
+
+
+def _agreement(config: Config, tables: compose.Tables) -> dict[str, Any]:
+    """What decides the order of data and the shape of the network: a resume must not change it."""
+    return {
+        "train.seed": config.train.seed,
+        "train.images_per_update": config.train.images_per_update,
+        "data.shuffle": config.data.shuffle,
+        "the training data (fingerprint)": tables.train.fingerprint,
+        "model.name": config.model.name,
+        "optimizer.name": config.optimizer.name,
+    }
+
+
+def _find_snapshot(folder: Path, resume: str | None, speaker: Console) -> checkpoint.Snapshot | None:
+    checkpoints = folder / "checkpoints"
+    if resume is None:
+        if checkpoint.steps(checkpoints):
+            raise ValueError(
+                f"{folder} already holds a run: continue it with --resume auto, choose another --name, or remove the folder"
+            )
+        return None
+    if resume != "auto":
+        return checkpoint.load(Path(resume))
+    return checkpoint.load_newest(checkpoints, warn=lambda line: speaker.say(f"warning: {line}"))
+
+
+def _locked(folder: Path) -> IO[str]:
+    """Keep other runs out of a folder for as long as the file is open.
+
+    Raises:
+        ValueError: another run is in it; names its process.
+    """
+    stream = (folder / "run.lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.seek(0)
+        raise ValueError(
+            f"{folder}: another run is writing here (process {stream.read().strip() or 'unknown'}): wait for it, stop it, "
+            "or choose another --name"
+        ) from None
+    stream.truncate(0)
+    stream.write(str(os.getpid()))
+    stream.flush()
+    return stream
+
+
+def _available_trackers(config: Config, speaker: Console) -> list[str]:
+    """accelerate drops a tracker whose package is missing without a word; this says so."""
+    from accelerate.tracking import get_available_trackers
+
+    available = {str(tracker) for tracker in get_available_trackers()}
+    missing = [name for name in config.journal.trackers if name not in available]
+    if missing:
+        raise ValueError(
+            f"journal.trackers: {', '.join(missing)} cannot be used here; install the package, or choose among "
+            f"{', '.join(sorted(available)) or 'none'}"
+        )
+    return list(config.journal.trackers)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
+    flat: dict[str, int | float | str | bool] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat
+
+
+def _write_exit(folder: Path, *, reason: str, step: int, code: int) -> None:
+    write_json(folder / "exit.json", {"reason": reason, "step": step, "code": code})
+
+
+def _outcome_facts(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "reason": outcome.reason,
+        "step": outcome.counters.step,
+        "best": outcome.counters.best_fitness,
+        "best_step": outcome.counters.best_step,
+        "images_per_s": outcome.images_per_s,
+        "scores": outcome.counters.scores,
+    }
+
+
+def print_keys() -> None:
+    """Every key with its type, default and meaning."""
+    for key, kind, default, meaning in describe():
+        sys.stdout.write(f"--{key}  ({kind}, default {default})\n    {meaning}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train", description="Train a network.", epilog=_EPILOG, allow_abbrev=False,
+        usage="%(prog)s CONFIG [--resume auto|PATH] [--section.key VALUE ...]",
+    )
+    parser.add_argument("config", nargs="?", help="YAML file; `accel-det configs` lists those that come with the project")
+    parser.add_argument("--resume", metavar="auto|PATH", help="continue from the newest whole checkpoint, or from this one")
+    parser.add_argument("--print_config", action="store_true", help="show the resolved configuration and stop")
+    parser.add_argument("--keys", action="store_true", help="list every key of a configuration and stop")
+    parser.add_argument("--json", action="store_true", help="one machine-readable result on stdout, all else on stderr")
+    return parser

@@ -1,0 +1,220 @@
+"""YAML file + `--section.key value` overrides -> a validated Config, or one clear line per mistake."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from accel_det.config.schema import Config
+
+_MAX_BYTES = 1_000_000
+_UNION_BRANCHES = {"bool", "int", "float", "str", "list[float]"}
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message has one line per mistake."""
+
+
+class Loaded(NamedTuple):
+    """A configuration, and the environment variables that its file named, with the values that they gave."""
+
+    config: Config
+    environment: dict[str, str]
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
+    """Read, override, check.
+
+    Args:
+        path: YAML file.
+        overrides: as on a command line: `["--optimizer.lr", "0.02", "--train.epochs=3"]`; values are read as YAML.
+
+    Raises:
+        ConfigError: names the key, where it stands, and what was expected.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file; `accel-det configs` lists the ones that come with the project")
+    if file.stat().st_size > _MAX_BYTES:
+        raise ConfigError(f"{file}: {file.stat().st_size} bytes, a configuration has at most {_MAX_BYTES}")
+    environment: dict[str, str] = {}
+    tree = _expand(_parse(file.read_text(encoding="utf-8"), str(file)), environment, str(file))
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: expected keys such as `model:` at the top, found {type(tree).__name__}")
+    places = {key: str(file) for key in _paths(tree)}
+    for key, text in _override_pairs(overrides):
+        value = _expand(_parse(text, f"--{key}"), environment, f"--{key}")
+        _put(tree, key.split("."), value)
+        places[key] = "command line"
+    return Loaded(validate(tree, places=places, default_place=str(file)), environment)
+
+
+def validate(tree: dict[str, Any], *, places: dict[str, str] | None = None, default_place: str = "config") -> Config:
+    """Nested plain values -> Config.
+
+    Args:
+        places: where each dotted key was given, for messages.
+
+    Raises:
+        ConfigError: one line per mistake.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(detail, places or {}, default_place) for detail in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def dump(config: Config) -> str:
+    """The resolved configuration as YAML that loads to the same value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def describe(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Every key that can be set: (dotted key, type, default, meaning)."""
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from describe(inner, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else str(field.default)
+        yield f"{prefix}{name}", _type_name(inner), default, field.description or ""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses duplicate keys and aliases, and reads 1e-3 as a number, as YAML 1.2 does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key `{key}` is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases are not supported: write the value out", mark)
+        return super().compose_node(parent, index)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def _parse(text: str, place: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{place}{where}: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{place}: not readable as YAML: {error}") from None
+
+
+def _expand(value: Any, environment: dict[str, str], place: str) -> Any:
+    """Replace ${NAME} and ${NAME:-default} in text; what was read is remembered, so that no input is silent."""
+    if isinstance(value, dict):
+        return {key: _expand(inner, environment, place) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expand(inner, environment, place) for inner in value]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = os.environ.get(name, default)
+        if found is None:
+            raise ConfigError(f"{place}: environment variable {name} is not set; set it, or write ${{{name}:-default}}")
+        environment[name] = found
+        return found
+
+    return _VARIABLE.sub(replace, value)
+
+
+def _override_pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    remaining = list(arguments)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("--"):
+            raise ConfigError(f"command line: `{word}` stands alone; overrides are written `--section.key value`")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not remaining:
+                raise ConfigError(f"command line: --{key} has no value; write `--{key} value`")
+            value = remaining.pop(0)
+        yield key, value
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = tree.get(key)
+        if not isinstance(inner, dict):
+            inner = tree[key] = {}
+        tree = inner
+    tree[keys[-1]] = value
+
+
+def _paths(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{key}.")
+
+
+def _explain(detail: ErrorDetails, places: dict[str, str], default_place: str) -> str:
+    parts = [str(part) for part in detail["loc"] if str(part) not in _UNION_BRANCHES]
+    key = ".".join(parts)
+    place = places.get(key, default_place)
+    if len(parts) < len(detail["loc"]):
+        return f"{place}: `{key}`: expected true or false, a number, text, or a list of numbers"
+    if detail["type"] == "extra_forbidden":
+        return f"{place}: unknown key `{key}`{_near_miss(parts)}"
+    if detail["type"] == "missing":
+        return f"{place}: key `{key}` is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail["input"]
+    shown = "" if isinstance(given, dict | BaseModel) else f", but it is {given!r}"
+    return f"{place}: `{key or 'configuration'}`: {message}{shown}"
+
+
+def _near_miss(parts: list[str]) -> str:
+    section: type[BaseModel] | None = Config
+    for part in parts[:-1]:
+        section = _inner_section(section, part)
+    if section is None:
+        return ""
+    known = list(section.model_fields)
+    # A key of another section is as common a slip as a misspelt one.
+    elsewhere = [key for key, *_ in describe() if key.rsplit(".", 1)[-1] == parts[-1]]
+    close = difflib.get_close_matches(parts[-1], known, n=1) or elsewhere[:1]
+    hint = f"; did you mean `{close[0]}`?" if close else ""
+    return f"{hint} (known here: {', '.join(known)})"
+
+
+def _inner_section(section: type[BaseModel] | None, part: str) -> type[BaseModel] | None:
+    if section is None:
+        return None
+    if part not in section.model_fields:
+        return section  # the free name of an entry, such as a data set's
+    annotation = section.model_fields[part].annotation
+    candidates = (annotation, *get_args(annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _type_name(annotation: Any) -> str:
+    text = re.sub(r"Annotated\[(\w+)[^\]]*\](?:\)\])?", r"\1", str(annotation))
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__name__
+    return re.sub(r"typing\.|accel_det\.config\.schema\.", "", text)

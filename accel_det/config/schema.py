@@ -1,0 +1,208 @@
+"""What a run computes, as typed values: every key with its unit, its meaning and its bounds.
+
+Where it runs (processes, machines, precision) is not here but in the file that `accelerate config` writes; the keys under
+`runtime` only say what the run expects of it. Combinations that cannot work are refused here, before anything starts.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Scalar = bool | int | float | str
+Option = Scalar | list[float]
+
+
+class Section(BaseModel):
+    """A group of keys: unknown ones are refused, text is not taken for a number, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelSection(Section):
+    name: str = Field(description="network of the zoo; `accel-det models` lists them")
+    options: dict[str, Option] = Field({}, description="settings of this network; `accel-det models NAME` lists them")
+    weights: str | None = Field(
+        None, description="safetensors file, or folder of an export, to start from; what fits is loaded and reported"
+    )
+    freeze: list[str] = Field(
+        [], description="patterns of parameter names that are not trained, as in a shell: `network.backbone.*`"
+    )
+    batch_norm: Literal["per_process", "synchronized", "frozen"] = Field(
+        "per_process", description="statistics of each process, of all processes, or those of the loaded weights"
+    )
+    compile: bool = Field(False, description="compile the network with torch.compile; slow start, faster steps on a GPU")
+
+
+class SetSection(Section):
+    format: Literal["coco", "voc", "yolo", "hub", "street"] = Field(description="how the set is stored")
+    root: str = Field("", description="folder, or name on the Hub; ${NAME} and ${NAME:-default} read the environment")
+    images: str | None = Field(None, description="folder of the images, below root; where the format's custom differs")
+    annotations: str | None = Field(None, description="annotation file or folder, below root")
+    holdout: Share = Field(0.0, description="share of the images that split `val` takes by a hash of the file name")
+    accept: list[str] = Field([], description="kinds of defect whose repair is accepted; `accel-det check` names them")
+    parameters: dict[str, int | float | str] = Field({}, description="settings of the synthetic street")
+
+
+class ResizeSection(Section):
+    mode: Literal["letterbox", "shortest_edge", "stretch"] = Field(
+        "letterbox", description="square with grey bars, shorter side to size, or square without bars"
+    )
+    size_px: Positive = Field(640, description="pixels of the square, or of the shorter side")
+    max_size_px: Positive = Field(1333, description="pixels of the longer side at most; for shortest_edge")
+
+
+class AugmentSection(Section):
+    flip: Share = Field(0.5, description="probability of mirroring left and right")
+    scale: list[float] = Field([1.0, 1.0], min_length=2, max_length=2, description="smallest and largest zoom factor")
+    translate: Share = Field(0.0, description="0 keeps a smaller image centered, 1 puts it anywhere")
+    brightness: Share = Field(0.0, description="factor 1 - x .. 1 + x")
+    contrast: Share = Field(0.0, description="factor 1 - x .. 1 + x")
+    saturation: Share = Field(0.0, description="factor 1 - x .. 1 + x")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="turn of the color wheel, share of a full turn")
+    min_visible: Share = Field(0.2, description="objects of which a crop leaves less are dropped, share of the area")
+
+    @model_validator(mode="after")
+    def _zoom_is_a_range(self) -> Self:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is {self.scale}, expected [smallest, largest] with 0 < smallest <= largest")
+        return self
+
+
+class DataSection(Section):
+    sets: dict[str, SetSection] = Field(description="the data sets, by a name of your choice")
+    train: str = Field(description="what to train on, `name:split`; several joined with `+`")
+    val: str = Field(description="what to evaluate on, `name:split`; several joined with `+`")
+    classes: list[str] | None = Field(None, description="class names in order; without it those of the sets")
+    resize: ResizeSection = ResizeSection()
+    augment: AugmentSection = AugmentSection()
+    shuffle: bool = Field(True, description="a new order every epoch")
+    workers: Annotated[int, Field(ge=0)] = Field(2, description="processes per process that decode images; 0 uses none")
+
+
+class OptimizerSection(Section):
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = Field(0.01, description="learning rate, before lr_rule is applied")
+    lr_rule: Literal["none", "linear", "sqrt"] = Field(
+        "none", description="how lr grows with images_per_update / reference_images: not, in proportion, by its root"
+    )
+    reference_images: Positive = Field(16, description="images per update for which lr is meant; used by lr_rule")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD's momentum; beta 1 of Adam and AdamW")
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="beta 2 of Adam and AdamW")
+    nesterov: bool = Field(False, description="look-ahead momentum; SGD only")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.0005, description="per step; never applied to biases and normalisation layers"
+    )
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = Field(None, description="gradients are clipped to this L2 norm")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_sgd(self) -> Self:
+        if self.nesterov and (self.name != "sgd" or self.momentum == 0):
+            raise ValueError(f"nesterov needs name: sgd and momentum above 0, but name is {self.name}, momentum {self.momentum}")
+        return self
+
+
+class ScheduleSection(Section):
+    name: Literal["constant", "linear", "cosine", "step", "one_cycle"] = Field(
+        "cosine", description="course of the learning rate after the warm-up"
+    )
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="updates in which the rate rises linearly")
+    warmup_start: Share = Field(0.001, description="share of the rate at which the warm-up begins")
+    final: Share = Field(0.01, description="share of the rate that is left at the end; constant and step do not use it")
+    milestones: list[Share] = Field([0.67, 0.89], description="shares of the budget after which step decays")
+    decay: Share = Field(0.1, description="factor of each decay of step")
+    peak: Share = Field(0.3, description="share of the budget at which one_cycle is highest")
+
+    @model_validator(mode="after")
+    def _one_cycle_warms_up_itself(self) -> Self:
+        if self.name == "one_cycle" and self.warmup_steps:
+            raise ValueError("one_cycle rises by itself: leave warmup_steps at 0")
+        return self
+
+
+class TrainSection(Section):
+    steps: Positive | None = Field(None, description="budget in optimizer updates; give this or epochs")
+    epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="budget in passes over the data")
+    images_per_update: Positive = Field(16, description="images per update over all processes: the global batch")
+    max_images_per_forward: Positive | None = Field(
+        None, description="images per process and forward pass at most; more are accumulated"
+    )
+    seed: Annotated[int, Field(ge=0)] = 0
+    deterministic: bool = Field(False, description="only algorithms that give the same bits each time; slower on a GPU")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of train.steps and train.epochs, and null for the other")
+        return self
+
+
+class EmaSection(Section):
+    enabled: bool = Field(True, description="keep a moving average of the weights, evaluate and export it")
+    decay: Share = Field(0.9999, description="share of the old average that each update keeps")
+    ramp_steps: Annotated[float, Field(gt=0)] = Field(
+        2000.0, description="updates in which the decay grows: decay * (1 - exp(-update / ramp_steps))"
+    )
+
+
+class EvaluateSection(Section):
+    every_epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the training data between evaluations")
+    every_steps: Positive | None = Field(None, description="updates between evaluations")
+    images_per_forward: Positive = Field(16, description="images per process and forward pass")
+    patience: Positive | None = Field(None, description="evaluations without a better result after which training stops")
+    score_threshold: Share = Field(0.001, description="detections with a lower score are dropped")
+    nms_iou: Share = Field(0.6, description="overlap above which the worse of two boxes of a class is dropped")
+    max_detections: Positive = Field(100, description="detections per image")
+
+    @model_validator(mode="after")
+    def _at_most_one_interval(self) -> Self:
+        if self.every_epochs is not None and self.every_steps is not None:
+            raise ValueError("give at most one of evaluate.every_epochs and evaluate.every_steps, and null for the other")
+        return self
+
+
+class CheckpointSection(Section):
+    every_steps: Positive | None = Field(None, description="updates between checkpoints; without it at each evaluation")
+    keep_last: Annotated[int, Field(ge=2)] = Field(2, description="the newest so many stay, beside the best")
+    on_save_error: Literal["stop", "warn"] = Field("stop", description="what a full disk does to the run")
+
+
+class JournalSection(Section):
+    every_steps: Positive = Field(10, description="updates between lines of metrics.jsonl")
+    trackers: list[str] = Field(["tensorboard"], description="trackers of accelerate that get the same numbers")
+
+
+class PushSection(Section):
+    repo: str | None = Field(None, description="`owner/name` on the Hub; every best checkpoint is pushed there")
+    private: bool = Field(True, description="whether a repository that is created is private")
+
+
+class RuntimeSection(Section):
+    output: str = Field("runs", description="folder in which the run's folder is made, named as the run")
+    processes: Positive | None = Field(None, description="processes that this run expects; another number stops it")
+    precision: Literal["no", "bf16", "fp16"] | None = Field(
+        None, description="mixed precision that this run expects; without it what accelerate was told"
+    )
+    timeout_s: Positive = Field(1800, description="seconds after which a process that waits for another gives up")
+    threads: Positive | None = Field(None, description="CPU threads per process; without it cores / processes")
+    max_memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="memory per process at most, in GiB: of the GPU, or of the data segment on a CPU"
+    )
+    max_memory_share: Share | None = Field(None, description="share of a GPU's memory per process at most")
+
+
+class Config(Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run and of its folder")
+    task: Literal["detection"] = "detection"
+    model: ModelSection
+    data: DataSection
+    optimizer: OptimizerSection = OptimizerSection()
+    schedule: ScheduleSection = ScheduleSection()
+    train: TrainSection
+    ema: EmaSection = EmaSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    journal: JournalSection = JournalSection()
+    push: PushSection = PushSection()
+    runtime: RuntimeSection = RuntimeSection()

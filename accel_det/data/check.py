@@ -1,0 +1,148 @@
+"""What can only be seen with both splits, or with the pixels, and the report of everything."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from accel_det.data.decode import decode
+from accel_det.data.defects import DataError, Defect, Findings, stop_message, stopping
+from accel_det.data.locate import source_name
+from accel_det.data.records import DetectionTable
+
+_BOTH = "train and val"
+
+
+class SplitSummary(NamedTuple):
+    """Images and objects of a split, and objects of each class; crowd regions are not among the objects of a class."""
+
+    images: int
+    objects: int
+    class_counts: dict[str, int]
+    fingerprint: str
+
+
+class Report(NamedTuple):
+    """Everything that was found.
+
+    Attributes:
+        defects: each of them once.
+        splits: "train" and, where there is one, "val".
+    """
+
+    defects: tuple[Defect, ...]
+    splits: dict[str, SplitSummary]
+
+    @property
+    def stops(self) -> bool:
+        """Whether the data must not be trained on as they are."""
+        return bool(stopping(self.defects))
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for a file."""
+        return {
+            "stops": self.stops,
+            "splits": {name: summary._asdict() for name, summary in self.splits.items()},
+            "counts": dict(Counter(defect.kind for defect in self.defects)),
+            "defects": [defect._asdict() for defect in self.defects],
+        }
+
+    def summary_lines(self) -> list[str]:
+        """One line per kind of defect, what stops the run first: count, first example, what to do."""
+        by_kind: dict[tuple[bool, str], list[Defect]] = {}
+        for defect in self.defects:
+            by_kind.setdefault((defect.repair is not None, defect.kind), []).append(defect)
+        lines = []
+        for (repaired, kind), found in sorted(
+            by_kind.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1])
+        ):
+            first = found[0]
+            where = f"{first.file}, {first.record}" if first.record else first.file
+            done = f"repair: {first.repair}" if repaired else "STOPS THE RUN"
+            lines.append(f"{kind} x {len(found)} ({done}), first: {where}: {first.value}; {first.remedy}")
+        return lines
+
+    def require(self) -> None:
+        """Raises DataError, with the first few findings and counts by kind, if something stops the run."""
+        if self.stops:
+            raise DataError(stop_message(self.defects))
+
+
+def check_tables(
+    train: DetectionTable, val: DetectionTable | None, defects: Sequence[Defect], *, read_images: bool
+) -> Report:
+    """Adds to what was found on opening the splits what needs both of them, or the files.
+
+    Args:
+        train, val: the splits; val may be missing.
+        defects: what opening them found.
+        read_images: decode every image, which takes as long as an epoch without training does.
+    """
+    accept = train.accept | (val.accept if val is not None else frozenset())
+    findings = Findings(_BOTH, accept=accept)
+    if val is not None:
+        _find_leakage(train, val, findings=findings)
+    tables = {"train": train} if val is None else {"train": train, "val": val}
+    if read_images:
+        for table in tables.values():
+            _decode_all(table, findings=findings)
+    splits = {
+        name: SplitSummary(len(table), int(table.counts().sum()), table.class_counts(), table.fingerprint)
+        for name, table in tables.items()
+    }
+    return Report(tuple(dict.fromkeys([*defects, *findings.defects])), splits)
+
+
+def _find_leakage(train: DetectionTable, val: DetectionTable, *, findings: Findings) -> None:
+    """Files of one content on both sides, and files of one name; only files of equal size are read."""
+    by_length: dict[int, list[int]] = {}
+    names: dict[str, int] = {}
+    for index in range(len(train)):
+        by_length.setdefault(_length(train, index), []).append(index)
+        names.setdefault(source_name(train.name(index)), index)
+    digests: dict[str, int] = {}
+    hashed: set[int] = set()
+    for index in range(len(val)):
+        name = val.name(index)
+        length = _length(val, index)
+        if length >= 0 and length in by_length:
+            if length not in hashed:
+                hashed.add(length)
+                for candidate in by_length[length]:
+                    digests.setdefault(_digest(train, candidate), candidate)
+            twin = digests.get(_digest(val, index))
+            if twin is not None:
+                findings.add("leakage", file=name, value=f"same bytes as {train.name(twin)} in train")
+                continue
+        same = names.get(source_name(name))
+        if same is not None:
+            findings.add("same_name", file=name, value=f"as {train.name(same)} in train, with other bytes")
+
+
+def _length(table: DetectionTable, index: int) -> int:
+    """Bytes of the encoded image; -1 where the file has gone."""
+    path = table.path(index)
+    if path is None:
+        return len(table.image_bytes(index))
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return -1
+
+
+def _digest(table: DetectionTable, index: int) -> str:
+    return hashlib.sha256(table.image_bytes(index)).hexdigest()
+
+
+def _decode_all(table: DetectionTable, *, findings: Findings) -> None:
+    for index in range(len(table)):
+        name = table.name(index)
+        try:
+            image = decode(table.image_bytes(index), name=name)
+        except ValueError as error:
+            findings.add("undecodable_file", file=name, value=str(error))
+            continue
+        if tuple(image.shape[1:]) != table.size(index):
+            value = f"header says {table.size(index)}, the pixels are {tuple(image.shape[1:])} (height, width)"
+            findings.add("undecodable_file", file=name, value=value)

@@ -1,0 +1,178 @@
+"""Judging what a reader found: sizes of the files, boxes, labels; what is harmless is repaired, everything is noted.
+
+Letters: I images, A annotated objects.
+"""
+
+from typing import NamedTuple
+
+import datasets
+import numpy as np
+
+from accel_det.data.decode import MAX_PIXELS, image_header
+from accel_det.data.defects import Findings
+from accel_det.data.formats.raw import UNKNOWN_SIDE, Bools, Floats, Ints, RawSplit
+
+ROUNDING_PX = 0.5
+"""A box may stick out of its image by so many pixels before it counts as a defect; it is clipped all the same."""
+
+MIN_SIDE_PX = 0.01
+"""A box with a shorter side has no area: such sides do not survive float32 in large images."""
+
+_UNUSABLE = -1
+
+
+class CleanSplit(NamedTuple):
+    """One split of one set, ready to be joined.
+
+    Attributes:
+        classes: class names.
+        names: of each image.
+        files: path of each image, or None where the bytes are in `images`.
+        images: a dataset of the one column "image", or None.
+        sizes: (I, 2) int64 (height, width) of the upright file.
+        counts: (I,) objects of each image.
+        boxes: (A, 4) xyxy pixels of the upright file, clipped, every side at least MIN_SIDE_PX; by image.
+        labels: (A,) index into classes.
+        crowd: (A,).
+        areas: (A,) square pixels, positive.
+        records: (A,) number of the record, for messages.
+        annotation_files: of each image, for messages.
+        record_word: what records count.
+    """
+
+    classes: tuple[str, ...]
+    names: list[str]
+    files: list[str] | None
+    images: datasets.Dataset | None
+    sizes: Ints
+    counts: Ints
+    boxes: Floats
+    labels: Ints
+    crowd: Bools
+    areas: Floats
+    records: Ints
+    annotation_files: list[str]
+    record_word: str
+
+
+def clean(raw: RawSplit, *, findings: Findings, max_pixels: int = MAX_PIXELS) -> CleanSplit:
+    """Measures every image and judges every object of a split.
+
+    What cannot be trained on is left out whether or not that stops the run, so that all defects come in one list.
+    """
+    annotated = np.bincount(raw.objects.owner, minlength=len(raw.names))
+    for index in np.flatnonzero(annotated == 0).tolist():
+        findings.add(
+            "image_without_annotations", file=raw.annotation_files[index], record=raw.names[index], value="none"
+        )
+    sizes = _measure(raw, findings=findings, max_pixels=max_pixels)
+    usable = sizes[:, 0] != _UNUSABLE
+    raw, sizes = raw.select(usable), sizes[usable]
+    order = np.argsort(raw.objects.owner, kind="stable")
+    objects = raw.objects.keep(order)
+    raw = raw._replace(objects=objects)
+    corners, kept = _judge_boxes(raw, sizes, findings=findings)
+    corners = corners[kept]
+    objects = objects.keep(kept)
+    areas = np.where(np.isnan(objects.areas), (corners[:, 2:] - corners[:, :2]).prod(axis=1), objects.areas)
+    return CleanSplit(
+        classes=raw.classes,
+        names=raw.names,
+        files=raw.files,
+        images=raw.images,
+        sizes=sizes,
+        counts=np.bincount(objects.owner, minlength=len(raw.names)).astype(np.int64),
+        boxes=corners,
+        labels=objects.labels,
+        crowd=objects.crowd,
+        areas=areas,
+        records=objects.records,
+        annotation_files=raw.annotation_files,
+        record_word=objects.record_word,
+    )
+
+
+def _measure(raw: RawSplit, *, findings: Findings, max_pixels: int) -> Ints:
+    """(I, 2) height and width of the upright files, from their headers; -1 where an image cannot be used."""
+    sizes = np.full((len(raw.names), 2), _UNUSABLE, np.int64)
+    for index, name in enumerate(raw.names):
+        source: bytes | str
+        if raw.files is not None:
+            source = raw.files[index]
+        else:
+            assert raw.images is not None
+            source = raw.images[index]["image"]["bytes"]
+        where = source if isinstance(source, str) else raw.annotation_files[index]
+        try:
+            turn, height, width = image_header(source, name=name, max_pixels=max_pixels)
+        except ValueError as error:
+            findings.add("unreadable_file", file=where, record=name, value=str(error))
+            continue
+        expected_height, expected_width = raw.sizes[index].tolist()
+        known = UNKNOWN_SIDE not in (expected_height, expected_width)
+        if known and (expected_height, expected_width) != (height, width):
+            value = f"annotated {expected_width}x{expected_height}, the file is {width}x{height} (width x height)"
+            if (expected_height, expected_width) == (width, height):
+                value += ", swapped"
+            findings.add("size_mismatch", file=raw.annotation_files[index], record=name, value=value)
+            continue
+        if turn != 1 and not (known and turn >= 5 and height != width):
+            findings.add("exif_orientation", file=where, record=name, value=f"EXIF orientation {turn}")
+        sizes[index] = height, width
+    return sizes
+
+
+def _judge_boxes(raw: RawSplit, sizes: Ints, *, findings: Findings) -> tuple[Floats, Bools]:
+    """(A, 4) clipped xyxy boxes in pixels, and which objects are kept; the first rule an object breaks is noted."""
+    objects = raw.objects
+    limits = sizes[objects.owner][:, ::-1].astype(np.float64)
+    scale = limits if objects.relative else np.ones_like(limits)
+    left_top, sides = objects.boxes[:, :2] * scale, objects.boxes[:, 2:] * scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        corners = np.concatenate((left_top, left_top + sides), axis=1)
+    clipped = np.concatenate((np.clip(corners[:, :2], 0, limits), np.clip(corners[:, 2:], 0, limits)), axis=1)
+    visible = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf)
+    rules: list[tuple[str, Bools]] = [
+        ("nan_box", _any(~np.isfinite(corners))),
+        ("label_out_of_range", (objects.labels < 0) | (objects.labels >= len(raw.classes))),
+        ("negative_side", _any(sides < 0)),
+        ("zero_side", _any(sides < MIN_SIDE_PX)),
+        ("outside_image", visible < MIN_SIDE_PX),
+    ]
+    kept = np.ones(len(objects.owner), np.bool_)
+    for kind, broken in rules:
+        _note(kind, kept & broken, raw, findings=findings)
+        kept &= ~broken
+    copies = kept & _is_copy(objects.owner, objects.labels, clipped, kept=kept)
+    _note("duplicate_box", copies, raw, findings=findings)
+    kept &= ~copies
+    overhang = np.abs(np.where(np.isfinite(corners), corners - clipped, 0)).max(axis=1, initial=0)
+    _note("partly_outside", kept & (overhang > ROUNDING_PX), raw, findings=findings)
+    return clipped, kept
+
+
+def _any(broken: Bools) -> Bools:
+    """(A, n) -> (A,)."""
+    return np.asarray(broken.any(axis=1))
+
+
+def _is_copy(owner: Ints, labels: Ints, corners: Floats, *, kept: Bools) -> Bools:
+    """(A,) objects that repeat an earlier one of the same image: same class, same corners."""
+    positions = np.flatnonzero(kept)
+    rows = np.column_stack((owner, labels, corners))[positions]
+    order = np.lexsort(rows.T)  # stable: among equals the first stays first
+    repeats = (rows[order][1:] == rows[order][:-1]).all(axis=1)
+    copies = np.zeros(len(owner), np.bool_)
+    copies[positions[order[1:][repeats]]] = True
+    return copies
+
+
+def _note(kind: str, broken: Bools, raw: RawSplit, *, findings: Findings) -> None:
+    objects = raw.objects
+    unit = "of the image" if objects.relative else "px"
+    for position in np.flatnonzero(broken).tolist():
+        index = int(objects.owner[position])
+        box = ", ".join(f"{number:g}" for number in objects.boxes[position])
+        value = f"{raw.names[index]}: left, top, width, height {box} {unit}, class {int(objects.labels[position])}"
+        record = f"{objects.record_word} {int(objects.records[position])}"
+        findings.add(kind, file=raw.annotation_files[index], record=record, value=value)

@@ -1,0 +1,199 @@
+"""The order of data: pure functions of integers, no input or output.
+
+Which image is seen when depends on (seed, epoch, position) alone, and every random draw about an image on (seed, epoch,
+sample id). So a run resumes from one integer, the optimizer step, on any number of processes and workers.
+
+Map-style data: training consumes one endless sequence of positions 0, 1, 2, ... Position p is in epoch p // n, where the
+permutation of that epoch says which of the n samples it is. Step s consumes positions [s * B, (s + 1) * B) with B the images
+per update of all processes, so every sample comes once per epoch and nothing is dropped, padded or skipped.
+
+Streamed data: a fixed number of virtual streams, chosen by the configuration and not by the machine, read their shards in a
+seeded order through a bounded shuffle whose choices are functions of (seed, epoch, stream, counter). Streams take turns.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel_det.draws import mix
+
+
+def permutation(length: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """A random order of `length` things: (length,) int64, each of 0 .. length - 1 once.
+
+    The things are sorted by a 64-bit hash of (seed, epoch, index).
+    """
+    keys = np.arange(length, dtype=np.uint64) + np.uint64(2 * mix(seed, epoch))
+    return np.argsort(_finalise_array(keys), kind="stable").astype(np.int64)
+
+
+class Draw(NamedTuple):
+    """One turn of one sample: which, in which epoch, and the number from which all its random choices derive."""
+
+    index: int
+    epoch: int
+    seed: int
+
+
+class Share(NamedTuple):
+    """How the images of one update are dealt out.
+
+    Attributes:
+        images_per_update: over all processes and micro-batches; constant when the number of processes changes.
+        world: number of processes.
+        rank: this process, 0-based.
+        micro_batches: forward passes per process and update.
+    """
+
+    images_per_update: int
+    world: int
+    rank: int
+    micro_batches: int
+
+    @property
+    def micro_batch_size(self) -> int:
+        return self.images_per_update // (self.world * self.micro_batches)
+
+
+def divide(*, images_per_update: int, world: int, max_images_per_forward: int | None) -> int:
+    """Micro-batches per process: the fewest equal ones that respect the bound.
+
+    Raises:
+        ValueError: if the processes cannot have equal shares.
+    """
+    if images_per_update % world:
+        raise ValueError(
+            f"train.images_per_update is {images_per_update}, which {world} processes cannot share equally: "
+            f"choose a multiple of {world}, or another number of processes"
+        )
+    share = images_per_update // world
+    bound = share if max_images_per_forward is None else min(share, max_images_per_forward)
+    return next(count for count in range(1, share + 1) if share % count == 0 and share // count <= bound)
+
+
+class EpochOrder:
+    """Positions of the endless training sequence -> draws; remembers the permutation of the last two epochs.
+
+    Args:
+        length: number of samples, at least 1.
+        shuffle: False keeps the order of the data set in every epoch.
+    """
+
+    def __init__(self, length: int, *, seed: int, shuffle: bool = True) -> None:
+        if length < 1:
+            raise ValueError("the training data holds no image: nothing to train on")
+        self.length = length
+        self._seed = seed
+        self._shuffle = shuffle
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def draw(self, position: int) -> Draw:
+        epoch, offset = divmod(position, self.length)
+        index = int(self._order(epoch)[offset])
+        return Draw(index, epoch, mix(self._seed, epoch, index))
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if epoch not in self._orders:
+            if len(self._orders) == 2:
+                del self._orders[min(self._orders)]
+            if self._shuffle:
+                self._orders[epoch] = permutation(self.length, seed=self._seed, epoch=epoch)
+            else:
+                self._orders[epoch] = np.arange(self.length, dtype=np.int64)
+        return self._orders[epoch]
+
+
+def positions(step: int, micro_batch: int, share: Share) -> range:
+    """The positions that one process consumes in one micro-batch of one step."""
+    size = share.micro_batch_size
+    start = step * share.images_per_update + (share.rank * share.micro_batches + micro_batch) * size
+    return range(start, start + size)
+
+
+def evaluation_slice(length: int, *, world: int, rank: int) -> range:
+    """The samples that one process evaluates: contiguous, each sample with exactly one process, some maybe with none."""
+    return range(length * rank // world, length * (rank + 1) // world)
+
+
+def steps_until_epoch(epoch: float, *, length: int, images_per_update: int) -> int:
+    """The number of updates after which `epoch` epochs have been consumed, rounded up."""
+    return -int(-epoch * length // images_per_update)
+
+
+# Streams ------------------------------------------------------------------------------------------------------------
+
+
+def shards_of_stream(stream: int, *, num_streams: int, num_shards: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The shards that a virtual stream reads in an epoch, in order; each shard belongs to exactly one stream."""
+    return permutation(num_shards, seed=mix(seed, 1), epoch=epoch)[stream::num_streams]
+
+
+def bounded_shuffle(
+    length: int, *, buffer_size: int, seed: int, epoch: int, stream: int, start: int = 0
+) -> Iterator[int]:
+    """The order in which a stream of `length` rows leaves a shuffle buffer: row numbers, from output `start` on.
+
+    The slot that is emptied at each output is a hash of (seed, epoch, stream, output number), so the order is the same for
+    whoever computes it. Memory is `buffer_size` integers; only integers are replayed to reach `start`.
+    """
+    key = mix(seed, epoch, stream)
+    buffer = list(range(min(buffer_size, length)))
+    next_row = len(buffer)
+    for counter in range(length):
+        slot = mix(key, counter) % len(buffer)
+        row = buffer[slot]
+        if next_row < length:
+            buffer[slot] = next_row
+            next_row += 1
+        else:
+            buffer[slot] = buffer[-1]
+            buffer.pop()
+        if counter >= start:
+            yield row
+
+
+class StreamTurn(NamedTuple):
+    """Whose turn it is: the stream, and how many rows it has given before in this epoch."""
+
+    stream: int
+    counter: int
+
+
+def stream_turn(position: int, lengths: Sequence[int]) -> StreamTurn:
+    """Streams take turns, one row each; a stream that has ended is passed over. Whose turn is number `position`?
+
+    Args:
+        position: 0 .. sum(lengths) - 1, within one epoch.
+        lengths: rows of each stream; streams may be of any length, 0 included.
+
+    Raises:
+        IndexError: beyond the end of the epoch.
+    """
+    if not 0 <= position < sum(lengths):
+        raise IndexError(f"position {position} of an epoch of {sum(lengths)} rows")
+    alive = sorted(range(len(lengths)), key=lambda stream: lengths[stream])
+    rounds = 0
+    for ended, shortest in enumerate(alive):
+        width = len(alive) - ended
+        block = (lengths[shortest] - rounds) * width
+        if position < block:
+            taking_turns = sorted(alive[ended:])
+            return StreamTurn(taking_turns[position % width], rounds + position // width)
+        position -= block
+        rounds = lengths[shortest]
+    raise AssertionError("unreachable: the blocks cover the epoch")
+
+
+def streams_of(owner: int, *, num_owners: int, num_streams: int) -> range:
+    """The streams that one process, or one worker of it, reads; there may be fewer streams than owners."""
+    return range(owner, num_streams, num_owners)
+
+
+def _finalise_array(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    # SplitMix64 steps by the golden gamma, so that neighbouring keys do not stay neighbours.
+    values = values * np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

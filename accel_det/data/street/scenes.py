@@ -1,0 +1,163 @@
+"""The three uses of the street: single scenes, sequences of frames, and crops of people."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel_det.data.street.draws import Draws
+from accel_det.data.street.layout import Street, street_of
+from accel_det.data.street.light import LIGHTS, Light, light_of, pick_light
+from accel_det.data.street.people import Place
+from accel_det.data.street.stage import Scene, Stage, actor_shapes
+from accel_det.data.street.shapes import extent
+from accel_det.data.street.traffic import CYCLE_S, PERSON, Actor, actors_at, traffic_of
+from accel_det.data.street.view import View
+
+# A scene's or a camera's street has fewer identities than this.
+IDENTITIES_PER_STREET = 20_000
+
+
+class Crop(NamedTuple):
+    """A picture of one person: image (H, W, 3) uint8 RGB, whom it shows, and which camera took it."""
+
+    image: NDArray[np.uint8]
+    identity: int
+    camera: int
+
+
+def view_of(draws: Draws, *, height: int, width: int) -> View:
+    """A camera on a mast or a house, which looks along the street from either side; image in pixels."""
+    x, z = draws.uniform(-7.5, 7.5), draws.uniform(2.9, 5.5)
+    focal = draws.uniform(1.15, 1.6) * max(height, 0.75 * width)
+    yaw = math.atan2(-0.8 * x, 15.0) + draws.uniform(-0.22, 0.22)
+    horizon = draws.uniform(0.12, 0.3) * height
+    return View(x, 0.0, z, yaw, math.atan2(height / 2 - horizon, focal), focal, width / 2, height / 2, height, width)
+
+
+def camera_of(seed: int, camera: int, *, height: int, width: int) -> tuple[View, Light]:
+    """Viewpoint, light and colour cast of a numbered camera: cameras 0, 1, 2, 3 see day, dusk, night, fog, and so on."""
+    draws = Draws(seed, "camera", camera)
+    view = view_of(draws, height=height, width=width)
+    return view, light_of(draws, LIGHTS[camera % len(LIGHTS)])
+
+
+def scene(seed: int, index: int, *, height: int, width: int) -> Scene:
+    """One picture of a street of its own, in a light of its own, with people of its own.
+
+    Args:
+        seed, index: any integers >= 0; the scene is a pure function of them and the size.
+        height, width: of the image, pixels, at least 32.
+
+    Raises:
+        ValueError: a seed or index is negative, or the size is too small.
+    """
+    _check_size(height, width)
+    street = street_of(seed, "scene", index, first_identity=index * IDENTITIES_PER_STREET)
+    draws = Draws(seed, "scene", index)
+    stage = Stage(street, view=view_of(draws, height=height, width=width), light=pick_light(draws))
+    time_s = draws.uniform(0, CYCLE_S)
+    actors = actors_at(traffic_of(street, duration_s=CYCLE_S), time_s)
+    return stage.render(actors, noise_key=(seed, "scene", index), leave_out_small=True)
+
+
+def sequence(
+    seed: int, *, frames: int, camera: int = 0, height: int = 240, width: int = 320, frames_per_s: float = 10.0
+) -> Iterator[Scene]:
+    """Frames of one camera before the one street of a seed: other cameras see the same people at the same time.
+
+    Args:
+        frames: how many; a longer sequence begins with the shorter one.
+        camera: a number >= 0, see `camera_of`.
+        height, width: pixels.
+
+    Raises:
+        ValueError: a number is negative, or the size is too small.
+    """
+    _check_size(height, width)
+    if frames < 0 or frames_per_s <= 0:
+        raise ValueError(f"street: frames must be >= 0 and frames_per_s > 0, got {frames} and {frames_per_s}")
+    street = street_of(seed, "sequence")
+    view, light = camera_of(seed, camera, height=height, width=width)
+    stage = Stage(street, view=view, light=light)
+    traffic = traffic_of(street, duration_s=frames / frames_per_s)
+    for frame in range(frames):
+        yield stage.render(actors_at(traffic, frame / frames_per_s), noise_key=(seed, "sequence", camera, frame))
+
+
+def crops(
+    seed: int,
+    *,
+    identities: int,
+    cameras: int,
+    per_camera: int,
+    height: int = 128,
+    width: int = 64,
+    first_identity: int = 0,
+) -> Iterator[Crop]:
+    """Pictures of people as a detector would cut them out, identity by identity, camera by camera.
+
+    Args:
+        identities: how many people, numbered from first_identity on; cameras: how many, from 0 on.
+        per_camera: pictures of each person from each camera: other place, direction, step and noise.
+        height, width: of a picture, pixels.
+
+    Raises:
+        ValueError: a number is negative, or the size is too small.
+    """
+    _check_size(height, width)
+    for identity in range(first_identity, first_identity + identities):
+        for camera in range(cameras):
+            for shot in range(per_camera):
+                yield Crop(_crop(seed, identity, camera, shot, height=height, width=width), identity, camera)
+
+
+def _crop(seed: int, identity: int, camera: int, shot: int, *, height: int, width: int) -> NDArray[np.uint8]:
+    draws = Draws(seed, "crop", identity, camera, shot)
+    view, light = camera_of(seed, camera, height=480, width=640)
+    street = street_of(seed, "crops", camera)
+    actor = _posed(draws, identity, view)
+    x1, y1, x2, y2 = extent(actor_shapes(actor, seed=seed, view=view, sun=light.sun_azimuth))
+    tall = (y2 - y1) * draws.uniform(1.04, 1.16)
+    scale = height / tall
+    left = (x1 + x2) / 2 - width / scale / 2 + draws.uniform(-0.05, 0.05) * tall
+    top = (y1 + y2) / 2 - tall / 2 + draws.uniform(-0.02, 0.02) * tall
+    window = view.window(left=left, top=top, scale=scale, height=height, width=width)
+    actors = [actor]
+    if draws.chance(0.3):
+        actors.append(_passer_by(draws, actor, identity, street))
+    exposure = draws.uniform(0.9, 1.1)
+    red, green, blue = light.gain
+    jittered = light._replace(gain=(red * exposure, green * exposure, blue * exposure))
+    picture = Stage(street, view=window, light=jittered).render(
+        actors, noise_key=(seed, "crop", identity, camera, shot)
+    )
+    return picture.image
+
+
+def _posed(draws: Draws, identity: int, view: View) -> Actor:
+    """The person somewhere on the ground before the camera, at a step of its walk."""
+    depth, across = draws.uniform(9.0, 20.0), draws.uniform(-0.3, 0.3)
+    x = view.x + depth * (math.sin(view.yaw) + across * math.cos(view.yaw))
+    y = view.y + depth * (math.cos(view.yaw) - across * math.sin(view.yaw))
+    heading = draws.choice((math.pi / 2, -math.pi / 2, 0.0, math.pi)) + draws.uniform(-0.5, 0.5)
+    x = min(max(x, -8.2), 8.2)
+    return Actor(identity, PERSON, Place(x, y, heading), draws.uniform(0, 2 * math.pi), draws.chance(0.85))
+
+
+def _passer_by(draws: Draws, actor: Actor, identity: int, street: Street) -> Actor:
+    """Someone else, a little to the side and before or behind."""
+    place = Place(
+        actor.place.x + draws.sign() * draws.uniform(0.4, 0.8),
+        actor.place.y + draws.uniform(-1.2, 2.0),
+        draws.uniform(0, 6.28),
+    )
+    other = 1_000_000_000 + draws.integer(0, 1 << 20)
+    return Actor(other, PERSON, place, draws.uniform(0, 2 * math.pi), True)
+
+
+def _check_size(height: int, width: int) -> None:
+    if height < 32 or width < 32:
+        raise ValueError(f"street: pictures must be at least 32 x 32 pixels, got height {height}, width {width}")

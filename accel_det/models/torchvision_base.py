@@ -1,0 +1,97 @@
+"""What torchvision's box detectors share behind the zoo's contract.
+
+torchvision's own `forward` resizes, checks for degenerate boxes, draws from the global generator and divides by
+numbers of the local batch. None of that happens here: its submodules are called one by one, and its `transform` is
+never used. Boxes must have positive width and height; the data package sees to that.
+
+Backbone and heads run under the caller's autocast; everything about boxes runs in float32, or float64 for a float64
+network. No detector contains dropout, and the only random choice, Faster R-CNN's sampling, is keyed by image: what a
+model computes for an image depends on its batch only through the canvas (H, W) and, unless frozen, through batch
+normalisation.
+"""
+
+from abc import abstractmethod
+from typing import NamedTuple, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from accel_det.models.base import ZooModel
+from accel_det.models.torchvision_geometry import Grid, Sizes, normalized_canvas
+from accel_det.types import Batch, BoxTarget, Detections
+
+
+class Pixels(NamedTuple):
+    """How a network wants its pixels.
+
+    Attributes:
+        mean, std: per channel, of values in [0, 1].
+        divisor: the canvas is padded with zeros to multiples of it.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    divisor: int
+
+
+class Found(TypedDict):
+    """torchvision's answer for one image, best first; `labels` count the background where the network has one."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+class TorchvisionDetector(ZooModel[BoxTarget, Detections]):
+    """A torchvision detector. Its parameters are named `network.` + the names of torchvision's own state dict.
+
+    Attributes:
+        network: the torchvision module.
+        num_background: classes that the network has in front of ours: 1 with a softmax, 0 with a sigmoid.
+    """
+
+    num_background: int
+
+    def __init__(self, network: nn.Module, *, pixels: Pixels, grid: Grid) -> None:
+        super().__init__()
+        self.network = network
+        self.pixels = pixels
+        self.grid = grid
+
+    def predict(self, batch: Batch[BoxTarget]) -> list[Detections]:
+        found = self._detect(self._images(batch), sizes=image_sizes(batch))
+        return [
+            Detections(one["boxes"].float(), one["scores"].float(), one["labels"] - self.num_background)
+            for one in found
+        ]
+
+    @abstractmethod
+    def _detect(self, images: Tensor, *, sizes: Sizes) -> list[Found]:
+        """What torchvision sees in (B, 3, H, W) normalised images of the given (height, width) inside the canvas."""
+
+    def _images(self, batch: Batch[BoxTarget]) -> Tensor:
+        """(B, 3, H, W) normalised, 0 in the padding, in the number type of the network."""
+        mean, std, divisor = self.pixels
+        dtype = next(self.network.parameters()).dtype
+        return normalized_canvas(batch.images, image_sizes(batch), mean=mean, std=std, divisor=divisor, dtype=dtype)
+
+    def _features(self, images: Tensor) -> dict[str, Tensor]:
+        backbone = self.network.backbone
+        assert isinstance(backbone, nn.Module)
+        features: dict[str, Tensor] = backbone(images)
+        return features
+
+
+def image_sizes(batch: Batch[BoxTarget]) -> Sizes:
+    """(height, width) of each image before padding, pixels of the batch; `sizes` is on the CPU, so nothing waits."""
+    return [(height, width) for height, width in batch.sizes.tolist()]
+
+
+def precise(predicted: Tensor) -> Tensor:
+    """In float32 at least: boxes in bfloat16 are off by pixels."""
+    return predicted if predicted.dtype == torch.float64 else predicted.float()
+
+
+def with_boxes_in(dtype: torch.dtype, targets: list[BoxTarget]) -> list[BoxTarget]:
+    """The same objects, their boxes in another number type."""
+    return [target._replace(boxes=target.boxes.to(dtype)) for target in targets]

@@ -1,0 +1,148 @@
+"""Pixels, pyramids and anchors of torchvision's detectors, as functions of the canvas (H, W) alone.
+
+The sizes of the feature maps follow from (H, W) by arithmetic, so anchors, and with them the counts of a loss, are
+known without running the network. Boxes are xyxy in pixels of the batch image.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+
+Sizes = list[tuple[int, int]]
+Grid = Callable[[int, int], Sizes]
+
+
+def normalized_canvas(
+    images: Tensor,
+    sizes: Sizes,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    divisor: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """(B, 3, H, W) uint8 -> (value / 255 - mean) / std, exactly 0 outside each image, as torchvision pads.
+
+    Args:
+        sizes: (height, width) of each image inside the canvas, pixels.
+        mean, std: per channel, of values in [0, 1].
+        divisor: the sides of the result are multiples of it; what is added at the bottom and the right is 0.
+    """
+    height, width = images.shape[-2:]
+    pixels = images.to(dtype) / 255
+    for channel, (center, spread) in enumerate(zip(mean, std, strict=True)):  # scalars: no copy from the host
+        pixels[:, channel].sub_(center).div_(spread)
+    limits = torch.tensor(sizes, device=images.device)
+    rows = torch.arange(height, device=images.device) < limits[:, :1]
+    columns = torch.arange(width, device=images.device) < limits[:, 1:]
+    pixels *= (rows[:, :, None] & columns[:, None, :])[:, None]
+    padded_height, padded_width = padded_canvas(height, width, divisor=divisor)
+    return F.pad(pixels, (0, padded_width - width, 0, padded_height - height))
+
+
+def padded_canvas(height: int, width: int, *, divisor: int) -> tuple[int, int]:
+    """Both sides rounded up to multiples of `divisor`, pixels."""
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
+
+
+def pyramid(*halvings: int) -> Grid:
+    """The feature maps of a network whose every stride-2 layer rounds up: one map per number of halvings."""
+
+    def grid(height: int, width: int) -> Sizes:
+        return [(-(-height // 2**count), -(-width // 2**count)) for count in halvings]
+
+    return grid
+
+
+def vgg_grid(height: int, width: int) -> Sizes:
+    """The six feature maps of SSD's VGG-16: the third of its four poolings rounds up; see `AtLeastThreeWide`."""
+    return list(zip(_vgg_sides(height), _vgg_sides(width), strict=True))
+
+
+def _vgg_sides(side: int) -> list[int]:
+    conv4 = -(-(side // 2 // 2) // 2)
+    fc7 = conv4 // 2
+    conv8 = -(-fc7 // 2)
+    conv9 = -(-conv8 // 2)
+    conv10 = max(conv9, 3) - 2
+    return [conv4, fc7, conv8, conv9, conv10, max(conv10, 3) - 2]
+
+
+class AtLeastThreeWide(nn.Sequential):
+    """A block with an unpadded 3x3 convolution, fed with zeros around the end of a map that is smaller than that.
+
+    The last two blocks of SSD's VGG-16 shrink their map by two and fail below 3x3, that is for images under 268 pixels.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        height, width = maps.shape[-2:]
+        maps = F.pad(maps, (0, max(0, 3 - width), 0, max(0, 3 - height)))
+        for layer in self:
+            maps = layer(maps)
+        return maps
+
+
+def grid_anchors(
+    generator: AnchorGenerator, *, canvas: tuple[int, int], grid: Sizes, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """(A, 4) anchors of all levels, finest first.
+
+    torchvision makes them in the number type of the features, which under bfloat16 autocast rounds to 4 pixels at 800.
+
+    Args:
+        canvas: (H, W), pixels. The distance between anchors of a level is H // rows, W // columns, as in torchvision.
+    """
+    height, width = canvas
+    rows_and_columns = [list(level) for level in grid]
+    # annotated as tensors, used as numbers: plain numbers need no copy to the device
+    strides = cast(list[list[Tensor]], [[height // rows, width // columns] for rows, columns in grid])
+    generator.set_cell_anchors(dtype, device)
+    return torch.cat(generator.grid_anchors(rows_and_columns, strides))
+
+
+def default_boxes(
+    generator: DefaultBoxGenerator, *, canvas: tuple[int, int], grid: Sizes, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """(A, 4) SSD's default boxes of all levels, finest first.
+
+    torchvision's generator fixes the distance between boxes in pixels of a 300x300 image, also where the last two maps,
+    made without padding, have other numbers of cells. Here those two maps tile the canvas evenly, which at 300x300 is
+    the same (100 and 300 pixels) and fits every other size.
+
+    Source: Liu et al., SSD, 2016, section 2.2; torchvision.models.detection.anchor_utils.DefaultBoxGenerator (BSD),
+    down to the float32 of its relative coordinates.
+    """
+    height, width = canvas
+    num_padded_levels = len(grid) - 2
+    boxes = []
+    for level, (rows, columns) in enumerate(grid):
+        cells_y, cells_x = float(rows), float(columns)
+        if generator.steps is not None and level < num_padded_levels:
+            cells_y, cells_x = height / generator.steps[level], width / generator.steps[level]
+        center_y = (torch.arange(rows, device=device) + 0.5) / cells_y
+        center_x = (torch.arange(columns, device=device) + 0.5) / cells_x
+        grid_y, grid_x = torch.meshgrid(center_y, center_x, indexing="ij")
+        shapes = torch.tensor(_relative_shapes(generator, level=level), dtype=torch.float32, device=device)
+        if generator.clip:
+            shapes = shapes.clamp(min=0, max=1)
+        centers = torch.stack((grid_x, grid_y), dim=-1).reshape(-1, 1, 2).expand(-1, len(shapes), 2)
+        boxes.append(torch.cat((centers, shapes.expand(len(centers), -1, 2)), dim=-1).reshape(-1, 4))
+    relative = torch.cat(boxes).to(dtype)
+    scale = torch.tensor((width, height), dtype=dtype, device=device)
+    half = 0.5 * relative[:, 2:]
+    return torch.cat(((relative[:, :2] - half) * scale, (relative[:, :2] + half) * scale), dim=1)
+
+
+def _relative_shapes(generator: DefaultBoxGenerator, *, level: int) -> list[tuple[float, float]]:
+    """(width, height) of a level's default boxes, as parts of the image."""
+    scale, next_scale = generator.scales[level], generator.scales[level + 1]
+    between = (scale * next_scale) ** 0.5
+    shapes = [(scale, scale), (between, between)]
+    for ratio in generator.aspect_ratios[level]:
+        wide, narrow = scale * ratio**0.5, scale / ratio**0.5
+        shapes += [(wide, narrow), (narrow, wide)]
+    return shapes

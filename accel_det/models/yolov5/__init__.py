@@ -1,0 +1,1 @@
+"""YOLOv5, written from its published design and numbers."""

@@ -1,0 +1,145 @@
+"""The vectorised loss of a level against plain loops, values and gradients."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from accel_det.models.layers.targets import pack_targets
+from accel_det.models.yolov5.assignment import LevelMatches, match_level
+from accel_det.models.yolov5.loss import LevelGains, level_losses
+from accel_det.types import BoxTarget
+
+ANCHORS_PX = [(30.0, 61.0), (62.0, 45.0), (59.0, 119.0)]
+HEIGHT, WIDTH, STRIDE, CLASSES = 4, 5, 16, 3
+GAINS = LevelGains(box=0.05, objectness=0.7, classes=0.3)
+EPS = 1e-7  # of accel_det.boxes.complete_iou, in the unit of the boxes, cells
+
+
+def targets_of(seed: int) -> list[BoxTarget]:
+    generator = torch.Generator().manual_seed(seed)
+    targets = []
+    for count in (5, 0, 2):
+        corner = torch.rand(count, 2, generator=generator) * 50
+        boxes = torch.cat((corner, corner + torch.rand(count, 2, generator=generator) * 30 + 16), dim=1)
+        labels = torch.randint(0, CLASSES, (count,), generator=generator)
+        crowd = torch.tensor([i == 1 for i in range(count)], dtype=torch.bool)
+        targets.append(BoxTarget(boxes, labels, crowd, torch.ones(count)))
+    return targets
+
+
+def match(targets: list[BoxTarget]) -> LevelMatches:
+    return match_level(
+        pack_targets(targets, device=torch.device("cpu"), dtype=torch.float64),
+        torch.tensor(ANCHORS_PX),
+        num_images=len(targets),
+        height=HEIGHT,
+        width=WIDTH,
+        stride=STRIDE,
+        max_ratio=4.0,
+    )
+
+
+def random_logits(seed: int, num_images: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (num_images, len(ANCHORS_PX), 5 + CLASSES, HEIGHT, WIDTH)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def reference_ciou(
+    center: list[Tensor], size: list[Tensor], true_center: list[float], true_size: list[float]
+) -> Tensor:
+    """One pair of boxes, from the formulas of Zheng et al., 2020, coordinate by coordinate."""
+    overlap, hull, distance = [], [], []
+    for axis in range(2):
+        low, high = center[axis] - size[axis] / 2, center[axis] + size[axis] / 2
+        true_low, true_high = true_center[axis] - true_size[axis] / 2, true_center[axis] + true_size[axis] / 2
+        overlap.append((high.clamp(max=true_high) - low.clamp(min=true_low)).clamp(min=0))
+        hull.append(high.clamp(min=true_high) - low.clamp(max=true_low))
+        distance.append((center[axis] - true_center[axis]) ** 2)
+    intersection = overlap[0] * overlap[1]
+    iou = intersection / (size[0] * size[1] + true_size[0] * true_size[1] - intersection + EPS)
+    angle = math.atan(true_size[0] / (true_size[1] + EPS)) - torch.atan(size[0] / (size[1] + EPS))
+    shape = 4 / math.pi**2 * angle**2
+    alpha = (shape / (1 - iou + shape + EPS)).detach()
+    return iou - (distance[0] + distance[1]) / (hull[0] ** 2 + hull[1] ** 2 + EPS) - alpha * shape
+
+
+def cross_entropy(logit: Tensor, truth: float) -> Tensor:
+    probability = logit.sigmoid()
+    return -truth * probability.log() - (1 - truth) * (1 - probability).log()
+
+
+def reference_losses(
+    raw: Tensor, targets: list[BoxTarget], matches: LevelMatches, smoothing: float
+) -> dict[str, Tensor]:
+    """Sums by loops over matches and cells; which cells match is settled by the tests of the assignment."""
+    boxes, classes, objectness = raw.new_zeros(()), raw.new_zeros(()), raw.new_zeros(())
+    overlaps: dict[tuple[int, int, int, int], float] = {}
+    for i in matches.matched.nonzero().flatten().tolist():
+        cell = tuple(int(v[i]) for v in (matches.image, matches.anchor, matches.row, matches.column))
+        image, anchor, row, column = cell
+        logits = raw[image, anchor, :, row, column]
+        place = (column, row)
+        center = [2 * logits[axis].sigmoid() - 0.5 + place[axis] for axis in range(2)]
+        size = [(2 * logits[2 + axis].sigmoid()) ** 2 * ANCHORS_PX[anchor][axis] / STRIDE for axis in range(2)]
+        true_center = [float(matches.boxes[i, axis]) + place[axis] for axis in range(2)]
+        ciou = reference_ciou(center, size, true_center, [float(v) for v in matches.boxes[i, 2:]])
+        boxes = boxes + 1 - ciou
+        overlaps[image, anchor, row, column] = max(overlaps.get((image, anchor, row, column), 0.0), ciou.item())
+        for k in range(CLASSES):
+            truth = 1 - smoothing / 2 if k == int(matches.labels[i]) else smoothing / 2
+            classes = classes + cross_entropy(logits[5 + k], truth)
+    for image, anchor, row, column in torch.cartesian_prod(
+        *(torch.arange(raw.shape[d]) for d in (0, 1, 3, 4))
+    ).tolist():
+        inside_crowd = any(
+            crowd and box[0] <= (column + 0.5) * STRIDE < box[2] and box[1] <= (row + 0.5) * STRIDE < box[3]
+            for box, crowd in zip(targets[image].boxes.tolist(), targets[image].crowd.tolist(), strict=True)
+        )
+        overlap = overlaps.get((image, anchor, row, column))
+        if overlap is not None or not inside_crowd:
+            objectness = objectness + cross_entropy(raw[image, anchor, 4, row, column], overlap or 0.0)
+    return {
+        "box/p4": GAINS.box * boxes,
+        "objectness/p4": GAINS.objectness * objectness,
+        "class/p4": GAINS.classes * classes,
+    }
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_sums_and_gradients_equal_loops_over_matches_and_cells(smoothing: float) -> None:
+    for seed in range(3):
+        targets, raw = targets_of(seed), random_logits(seed)
+        matches = match(targets)
+        assert int(matches.matched.sum()) > 10
+        losses = level_losses(raw, matches, level="p4", gains=GAINS, label_smoothing=smoothing)
+        expected = reference_losses(raw, targets, matches, smoothing)
+        assert set(losses) == set(expected)
+        for name, reference in expected.items():
+            assert losses[name].sum.item() == pytest.approx(reference.item(), rel=1e-12)
+            (gradient,) = torch.autograd.grad(losses[name].sum, raw, retain_graph=True)
+            (reference_gradient,) = torch.autograd.grad(reference, raw, retain_graph=True)
+            assert ((gradient - reference_gradient).norm() / reference_gradient.norm()).item() <= 1e-12
+
+
+def test_two_boxes_in_one_cell_teach_it_the_larger_overlap_whatever_their_order() -> None:
+    pair = [[20.0, 20.0, 62.0, 60.0], [30.0, 30.0, 50.0, 52.0]]
+    raw = random_logits(0, num_images=1)
+    sums = []
+    for boxes in (pair, pair[::-1]):
+        target = BoxTarget(torch.tensor(boxes), torch.zeros(2).long(), torch.zeros(2).bool(), torch.ones(2))
+        losses = level_losses(raw, match([target]), level="p4", gains=GAINS, label_smoothing=0.0)
+        sums.append(losses["objectness/p4"].sum.item())
+    assert sums[0] == sums[1]
+
+
+def test_without_boxes_the_box_and_class_terms_are_zero_of_zero_with_a_gradient_path() -> None:
+    raw = random_logits(1, num_images=2)
+    losses = level_losses(raw, match([BoxTarget.empty()] * 2), level="p4", gains=GAINS, label_smoothing=0.0)
+    for name in ("box/p4", "class/p4"):
+        assert (losses[name].sum.item(), losses[name].count.item()) == (0.0, 0.0)
+        (gradient,) = torch.autograd.grad(losses[name].sum, raw, retain_graph=True)
+        assert gradient.abs().max().item() == 0.0
+    assert losses["objectness/p4"].count.item() == 2 * len(ANCHORS_PX) * HEIGHT * WIDTH
