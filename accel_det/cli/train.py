@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import fcntl
-import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -11,12 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import torch
 from accelerate import Accelerator
 
 from accel_det.cli import compose
-from accel_det.cli.describe_run import Publisher, data_facts, headline, run_facts, scaling_line
-from accel_det.cli.failures import DONE, answer, complain, guarded
+from accel_det.cli.describe_run import headline, run_facts, scaling_line
+from accel_det.cli.publishing import Publisher
+from accel_det.cli.failures import DONE, answer, guarded
 from accel_det.config.load import Loaded, describe, dump, load_config
 from accel_det.config.schema import Config
 from accel_det.engine import checkpoint
@@ -36,11 +35,14 @@ after saving a checkpoint. Every key of the configuration can be given as `--sec
 class Start(NamedTuple):
     """What is known before the processes meet."""
 
-    config: Config
-    environment: dict[str, str]
+    loaded: Loaded
     tables: compose.Tables
     folder: Path
     snapshot: checkpoint.Snapshot | None
+
+    @property
+    def config(self) -> Config:
+        return self.loaded.config
 
 
 def main() -> int:
@@ -100,7 +102,7 @@ def _prepare(loaded: Loaded, resume: str | None, speaker: Console, stack: ExitSt
     if is_first_process():
         write_json(folder / "data_report.json", tables.report.to_json())
     tables.report.require()
-    return Start(config, loaded.environment, tables, folder, snapshot)
+    return Start(loaded, tables, folder, snapshot)
 
 
 def _train(accelerator: Accelerator, start: Start, *, to_stderr: bool) -> Outcome:
@@ -140,14 +142,24 @@ def _make_job(
     task = compose.make_task(config, tables.train.classes)
     peak_lr, rule = peak_learning_rate(config.optimizer, config.train.images_per_update)
     first_step = start.snapshot.step if start.snapshot else 0
-    facts = run_facts(accelerator, start, network)
+    facts = run_facts(accelerator, start.loaded, tables, network)
     if accelerator.is_main_process:
         (start.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
         write_json(start.folder / "run.json", facts)
     if config.journal.trackers:
         accelerator.init_trackers("tensorboard", config=_flat(config.model_dump(mode="json")))
     share = compose.share_of(config, world=accelerator.num_processes, rank=accelerator.process_index)
-    for line in headline(accelerator, start, network, share=share, steps=steps, peak_lr=peak_lr, rule=rule):
+    for line in headline(
+        topology(accelerator),
+        config,
+        tables,
+        network,
+        share=share,
+        steps=steps,
+        peak_lr=peak_lr,
+        rule=rule,
+        resumed_from=start.snapshot.step if start.snapshot else None,
+    ):
         console.say(line)
     job = Job(
         config=config,

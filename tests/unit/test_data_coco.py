@@ -226,7 +226,9 @@ def test_the_usual_layouts_are_found_by_themselves(annotations: str, images: str
 
 
 def test_a_set_without_annotations_says_where_they_were_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"set 'set', split 'val'.*valid/_annotations\.coco\.json.*instances_val\.json"):
+    with pytest.raises(
+        ValueError, match=r"set 'set', split 'val'.*valid/_annotations\.coco\.json.*instances_val\.json"
+    ):
         open_set(SetSpec("set", "coco", str(tmp_path)), "val")
 
 

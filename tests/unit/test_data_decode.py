@@ -163,7 +163,9 @@ def test_a_truncated_file_is_refused_by_name(kind: str, share: float) -> None:
         decode(data[: int(len(data) * share)], name="cut.jpg")
 
 
-@pytest.mark.parametrize(("data", "found"), [(b"", "empty"), (b"hello world, no image", "hello"), (b"\xff\xd8", "ends")])
+@pytest.mark.parametrize(
+    ("data", "found"), [(b"", "empty"), (b"hello world, no image", "hello"), (b"\xff\xd8", "ends")]
+)
 def test_what_is_no_image_is_refused_with_what_it_starts_with(data: bytes, found: str) -> None:
     for read in (decode, image_size):
         with pytest.raises(ValueError, match=rf"a\.jpg: not an image.*{found}"):

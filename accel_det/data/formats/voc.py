@@ -79,7 +79,8 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
         sizes.append((annotation.height, annotation.width))
         annotation_files.append(str(path))
     if not layout.listed:
-        _note_unlisted(layout.images, used=set(files), findings=findings)
+        described = {path.stem.lower() for path in layout.xml_files}
+        _note_unlisted(layout.images, used=set(files), described=described, findings=findings)
     classes = tuple(sorted({found.name for _, found in objects}))
     columns = ObjectColumns("object")
     for owner, found in objects:
@@ -192,13 +193,13 @@ def _comma_note(file: str, record: str, *, texts: list[str | None], findings: Fi
     return on_comma
 
 
-def _note_unlisted(folder: Path, *, used: set[str], findings: Findings) -> None:
+def _note_unlisted(folder: Path, *, used: set[str], described: set[str], findings: Findings) -> None:
     """Images without XML: nobody said that they show nothing, so they are left out."""
     if not folder.is_dir():
         return
     base = Path(Folder(folder).root)
     for path in list_images(base):
-        if str(path) not in used and not path.with_suffix(".xml").exists():
+        if str(path) not in used and path.stem.lower() not in described:
             findings.add("unlisted_image", file=str(path), value="no XML file of this name")
 
 

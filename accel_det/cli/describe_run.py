@@ -1,0 +1,92 @@
+"""What a run says about itself: at its start, in its files and at its end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from accel_det.cli.compose import Network, Tables, command_line
+from accel_det.config.load import Loaded
+from accel_det.config.schema import Config
+from accel_det.data.order import Share
+from accel_det.engine.fit import Outcome
+from accel_det.engine.journal import write_json
+from accel_det.engine.runtime import Topology, topology, versions
+
+_THROUGHPUT_FILE = "throughput.json"
+
+
+def headline(
+    where: Topology,
+    config: Config,
+    tables: Tables,
+    network: Network,
+    *,
+    share: Share,
+    steps: int,
+    peak_lr: float,
+    rule: str,
+    resumed_from: int | None,
+) -> list[str]:
+    """The lines at the start of a run: where it runs, on what, and which rules decide its numbers."""
+    millions = sum(p.numel() for p in network.model.parameters()) / 1e6
+    trained = sum(p.numel() for p in network.model.parameters() if p.requires_grad) / 1e6
+    lines = [
+        f"run {config.name}: {where.processes} process(es) on {where.machines} machine(s), {where.device}, "
+        f"precision {where.precision}, backend {where.backend}, {where.threads} thread(s) per process",
+        f"model {config.model.name}: {millions:.2f} M parameters, {trained:.2f} M trained, {len(tables.train.classes)} "
+        f"classes, batch norm {config.model.batch_norm}",
+        f"data: {len(tables.train)} images to train on ({config.data.train}), {len(tables.val)} to evaluate on "
+        f"({config.data.val})",
+        f"batch: {share.images_per_update} images per update = {share.world} process(es) x {share.micro_batches} forward "
+        f"pass(es) x {share.micro_batch_size} images; {steps} updates = "
+        f"{steps * share.images_per_update / len(tables.train):.1f} epochs",
+        f"learning rate: {peak_lr:g} at its peak ({rule}), {config.schedule.name} with {config.schedule.warmup_steps} "
+        "updates of warm-up",
+    ]
+    if network.loaded is not None:
+        lines.append(network.loaded.summary())
+    if network.frozen:
+        lines.append(f"frozen: {len(network.frozen)} parameters, from {network.frozen[0]} to {network.frozen[-1]}")
+    if resumed_from is not None:
+        lines.append(f"resumed after update {resumed_from}")
+    return lines
+
+
+def run_facts(accelerator: Accelerator, loaded: Loaded, tables: Tables, network: Network) -> dict[str, Any]:
+    """What `run.json` holds beside the configuration: enough to run the same thing again."""
+    return {
+        "command": command_line(),
+        "versions": versions(),
+        "topology": topology(accelerator)._asdict(),
+        "environment_read_by_config": loaded.environment,
+        "data": data_facts(tables),
+        "weights": network.loaded._asdict() if network.loaded else None,
+        "frozen": network.frozen,
+    }
+
+
+def data_facts(tables: Tables) -> dict[str, Any]:
+    return {
+        "classes": list(tables.train.classes),
+        "train": {"images": len(tables.train), "fingerprint": tables.train.fingerprint},
+        "val": {"images": len(tables.val), "fingerprint": tables.val.fingerprint},
+    }
+
+
+def scaling_line(outcome: Outcome, where: Topology, config: Config, output: Path) -> str:
+    """Images per second, and the scaling efficiency where a one-process run of the same training left its figure."""
+    file = output / _THROUGHPUT_FILE
+    key = f"{config.name}: {config.model.name} {config.data.resize.size_px} px {where.device} {where.precision}"
+    figures: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    speed = outcome.images_per_s
+    line = f"speed: {speed:.1f} images/s in training on {where.processes} process(es)"
+    if where.processes == 1:
+        if speed:
+            write_json(file, figures | {key: speed})
+        return line
+    if key not in figures:
+        return f"{line}; run this once on one process to learn the scaling efficiency"
+    efficiency = speed / (figures[key] * where.processes)
+    return f"{line}, scaling efficiency {efficiency:.0%} of {where.processes} x {figures[key]:.1f}"
