@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from accel_det.config.schema import Config
@@ -17,6 +16,7 @@ from accel_det.data.order import EpochOrder, Share, divide, evaluation_slice
 from accel_det.data.records import DetectionTable
 from accel_det.data.sources import SetSpec, open_split
 from accel_det.data.transforms import Augmentation, ResizeRule
+from accel_det.engine.runtime import Accelerator
 from accel_det.models import zoo
 from accel_det.models.base import Inference, ZooModel
 from accel_det.models.layers.batch_norm import convert_batch_norm

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 
 from accel_det.cli.compose import Network, Tables, command_line
 from accel_det.config.load import Loaded
@@ -12,7 +11,7 @@ from accel_det.config.schema import Config
 from accel_det.data.order import Share
 from accel_det.engine.fit import Outcome
 from accel_det.engine.journal import write_json
-from accel_det.engine.runtime import Topology, topology, versions
+from accel_det.engine.runtime import Accelerator, Topology, topology, versions
 
 _THROUGHPUT_FILE = "throughput.json"
 

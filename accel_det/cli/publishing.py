@@ -5,20 +5,74 @@ from typing import Literal
 
 from torch import Tensor
 
-from accel_det.cli.compose import Tables
+from accel_det.cli.compose import Tables, command_line, inference, resize_rule
+from accel_det.config.load import dump
 from accel_det.config.schema import Config
+from accel_det.data.records import DetectionTable
 from accel_det.engine.console import Console
+from accel_det.engine.runtime import versions
 from accel_det.engine.state import Counters
+from accel_det.publish.export import write_export
+from accel_det.publish.hub import BackgroundPusher, Destination
+from accel_det.publish.info import ExportInfo, SplitInfo, TrainingInfo
+
+_PATIENCE_S = 120.0
 
 
 class Publisher:
-    """Writes `export/best` and `export/last` of a run, and pushes the best where the configuration names a repository."""
+    """Writes `export/best` and `export/last` of a run, and pushes the best where the configuration names a repository.
+
+    Args:
+        active: whether this is the first process; the others do nothing.
+    """
 
     def __init__(self, folder: Path, config: Config, tables: Tables, *, speaker: Console, active: bool) -> None:
         self._folder = folder
+        self._config = config
+        self._tables = tables
+        self._speaker = speaker
+        push = config.push
+        self._pusher = (
+            BackgroundPusher(Destination(push.repo, private=push.private), report=speaker.say)
+            if push.repo is not None and active
+            else None
+        )
 
     def export(self, which: Literal["best", "last"], weights: dict[str, Tensor], counters: Counters) -> None:
-        pass
+        """Write an export; a failure to push it later never stops training."""
+        target = self._folder / "export" / which
+        write_export(target, state=weights, info=self._info(counters))
+        if which == "best" and self._pusher is not None:
+            self._pusher.submit(target, message=f"Step {counters.step}: best {counters.best_fitness:.4f}")
 
     def close(self) -> None:
-        pass
+        """Wait a while for a push that is under way, and say how it went."""
+        if self._pusher is not None:
+            result = self._pusher.close(timeout_s=_PATIENCE_S)
+            if result is not None and not result.ok:
+                self._speaker.say(f"warning: {result.line()}")
+
+    def _info(self, counters: Counters) -> ExportInfo:
+        config = self._config
+        return ExportInfo(
+            name=config.name,
+            model=config.model.name,
+            options=config.model.options,
+            classes=self._tables.train.classes,
+            resize=resize_rule(config),
+            inference=inference(config),
+            metrics=counters.scores,
+            data={
+                "train": _split_info(config, config.data.train, self._tables.train),
+                "val": _split_info(config, config.data.val, self._tables.val),
+            },
+            training=TrainingInfo(counters.step, config.train.seed, command_line(), versions()),
+            run_config=dump(config),
+            licence=config.push.licence,
+        )
+
+
+def _split_info(config: Config, selection: str, table: DetectionTable) -> SplitInfo:
+    names = [part.partition(":")[0].strip() for part in selection.split("+")]
+    licences = [licence for name in names if (licence := config.data.sets[name].licence)]
+    return SplitInfo(selection, table.fingerprint, len(table), " + ".join(licences) or None)

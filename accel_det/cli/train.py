@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from accelerate import Accelerator
 
 from accel_det.cli import compose
 from accel_det.cli.describe_run import headline, run_facts, scaling_line
@@ -18,15 +17,23 @@ from accel_det.cli.publishing import Publisher
 from accel_det.cli.failures import DONE, answer, guarded
 from accel_det.config.load import Loaded, describe, dump, load_config
 from accel_det.config.schema import Config
+from accel_det.data.order import steps_until_epoch
 from accel_det.engine import checkpoint
 from accel_det.engine.console import Console
 from accel_det.engine.ema import MovingAverage
 from accel_det.engine.fit import Job, Outcome, fit, restore
 from accel_det.engine.journal import Journal, write_json
 from accel_det.engine.optimize import make_optimizer, peak_learning_rate
-from accel_det.engine.runtime import check_expectations, is_first_process, make_accelerator, topology, world_size
+from accel_det.engine.runtime import (
+    Accelerator,
+    check_expectations,
+    check_trackers,
+    is_first_process,
+    make_accelerator,
+    topology,
+    world_size,
+)
 from accel_det.engine.state import Counters
-from accel_det.data.order import steps_until_epoch
 
 _EPILOG = """exit codes: 0 trained, or already finished; 1 defect of the program; 2 bad input; 130 Ctrl-C and 143 SIGTERM, both
 after saving a checkpoint. Every key of the configuration can be given as `--section.key value`; `--keys` lists them."""
@@ -71,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
         accelerator = make_accelerator(
             config.runtime,
             deterministic=config.train.deterministic,
-            trackers=_available_trackers(config, speaker),
+            trackers=config.journal.trackers,
             folder=str(start.folder),
         )
         outcome = _train(accelerator, start, to_stderr=options.json)
@@ -85,6 +92,7 @@ def _prepare(loaded: Loaded, resume: str | None, speaker: Console, stack: ExitSt
     """Everything that can be refused, before the processes meet; None where the run is already finished."""
     config = loaded.config
     check_expectations(config.runtime)
+    check_trackers(config.journal.trackers)
     compose.share_of(config, world=world_size(), rank=0)
     compose.resize_rule(config)
     folder = compose.run_folder(config)
@@ -233,20 +241,6 @@ def _locked(folder: Path) -> IO[str]:
     stream.write(str(os.getpid()))
     stream.flush()
     return stream
-
-
-def _available_trackers(config: Config, speaker: Console) -> list[str]:
-    """accelerate drops a tracker whose package is missing without a word; this says so."""
-    from accelerate.tracking import get_available_trackers
-
-    available = {str(tracker) for tracker in get_available_trackers()}
-    missing = [name for name in config.journal.trackers if name not in available]
-    if missing:
-        raise ValueError(
-            f"journal.trackers: {', '.join(missing)} cannot be used here; install the package, or choose among "
-            f"{', '.join(sorted(available)) or 'none'}"
-        )
-    return list(config.journal.trackers)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:

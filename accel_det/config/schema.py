@@ -43,6 +43,7 @@ class SetSection(Section):
     holdout: Share = Field(0.0, description="share of the images that split `val` takes by a hash of the file name")
     accept: list[str] = Field([], description="kinds of defect whose repair is accepted; `accel-det check` names them")
     parameters: dict[str, int | float | str] = Field({}, description="settings of the synthetic street")
+    licence: str | None = Field(None, description="licence of the data, for the model card")
 
 
 class ResizeSection(Section):
@@ -176,6 +177,7 @@ class JournalSection(Section):
 class PushSection(Section):
     repo: str | None = Field(None, description="`owner/name` on the Hub; every best checkpoint is pushed there")
     private: bool = Field(True, description="whether a repository that is created is private")
+    licence: str | None = Field(None, description="licence of the weights, for the model card, as the Hub writes it: apache-2.0")
 
 
 class RuntimeSection(Section):

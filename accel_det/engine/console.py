@@ -90,6 +90,10 @@ class Console:
         if self._speaks:
             self._rich.print(line, markup=False)
 
+    def show(self, table: Table) -> None:
+        if self._speaks:
+            self._rich.print(table)
+
     def begin(self, step: int) -> None:
         """Show the bar, where there is a terminal."""
         if self._speaks and self._rich.is_terminal:
@@ -122,23 +126,19 @@ class Console:
 
     def evaluation(self, step: int, scores: Mapping[str, float], *, images: int, seconds: float, best: bool) -> None:
         """The table after an evaluation."""
-        if not self._speaks:
-            return
         shown = [name for name in _HEADLINES if name in scores]
         table = Table(title=f"step {step}: {images} images in {seconds:.1f} s{', best so far' if best else ''}", title_justify="left")
         for name in shown:
             table.add_column(name, justify="right")
         table.add_row(*(_score(scores[name]) for name in shown))
-        self._rich.print(table)
+        self.show(table)
 
     def per_class(self, scores: Mapping[str, float], classes: Sequence[str]) -> None:
         """AP and AP50 of every class."""
-        if not self._speaks:
-            return
         table = Table("class", "AP", "AP50")
         for name in classes:
             table.add_row(name, _score(scores.get(f"AP/{name}", -1)), _score(scores.get(f"AP50/{name}", -1)))
-        self._rich.print(table)
+        self.show(table)
 
 
 def group_terms(losses: Mapping[str, float]) -> dict[str, float]:

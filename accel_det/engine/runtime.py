@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from accel_det.config.schema import RuntimeSection
+
+__all__ = ["Accelerator", "Topology", "check_expectations", "check_trackers", "default_device", "make_accelerator", "topology", "versions"]
 
 _PRECISION_VARIABLE = "ACCELERATE_MIXED_PRECISION"
 
@@ -60,6 +63,21 @@ def check_expectations(runtime: RuntimeSection) -> None:
         raise ValueError("precision fp16 needs a GPU, and there is none: use bf16 or no mixed precision on a CPU")
 
 
+def check_trackers(names: list[str]) -> None:
+    """Refuse a tracker whose package is missing, which accelerate would drop without a word.
+
+    Raises:
+        ValueError: names it, and those that can be used.
+    """
+    available = sorted(str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers())
+    missing = [name for name in names if name not in available]
+    if missing:
+        raise ValueError(
+            f"journal.trackers: {', '.join(missing)} cannot be used here; install the package, or choose among "
+            f"{', '.join(available) or 'none'}"
+        )
+
+
 def make_accelerator(runtime: RuntimeSection, *, deterministic: bool, trackers: list[str], folder: str) -> Accelerator:
     """Join the other processes. Collective: every process must call it.
 
@@ -91,6 +109,11 @@ def make_accelerator(runtime: RuntimeSection, *, deterministic: bool, trackers: 
         )
     _bound_memory(runtime, accelerator.device)
     return accelerator
+
+
+def default_device() -> str:
+    """Where inference runs unless told otherwise."""
+    return str(torch.accelerator.current_accelerator()) if _has_accelerator() else "cpu"
 
 
 def topology(accelerator: Accelerator) -> Topology:

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from torch import nn
 from torchvision.models import detection
+from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.ssd import SSD
@@ -136,11 +137,11 @@ def _detector(name: str, *, num_classes: int) -> TorchvisionDetector:
     if name == "ssdlite320_mobilenet_v3_large":
         return SSDDetector(network, pixels=pixels, grid=pyramid(4, 5, 6, 7, 8, 9))
     if isinstance(network, SSD):
-        extra = cast(nn.ModuleList, cast(nn.Module, network.backbone).extra)
+        extra = cast(nn.ModuleList, network.backbone.extra)
         for block in (3, 4):
             extra[block] = AtLeastThreeWide(*cast(nn.Sequential, extra[block]))
         return SSDDetector(network, pixels=pixels, grid=vgg_grid)
-    assert isinstance(network, detection.FasterRCNN)
+    assert isinstance(network, FasterRCNN)
     if "mobilenet" in name:
         return FasterRCNNDetector(network, pixels=pixels, grid=pyramid(5, 5, 6), pooled_halvings=(5, 5))
     return FasterRCNNDetector(network, pixels=pixels, grid=pyramid(2, 3, 4, 5, 6), pooled_halvings=(2, 3, 4, 5))
@@ -150,7 +151,7 @@ def _configure(detector: TorchvisionDetector, *, inference: Inference, options: 
     """Hand thresholds and sample sizes to the torchvision modules that read them."""
     network = detector.network
     answering: Any = network  # torchvision declares its settings as modules
-    if isinstance(network, detection.FasterRCNN):
+    if isinstance(network, FasterRCNN):
         answering = cast(RoIHeads, network.roi_heads)
         rpn = cast(RegionProposalNetwork, network.rpn)
         if options.anchors_per_image is not None:

@@ -121,7 +121,8 @@ def roi_losses(logits: Tensor, deltas: Tensor, *, classes: Tensor, delta_targets
     """
     count = _constant(classes.numel(), like=logits)
     entropy = F.cross_entropy(logits, classes, reduction="sum")
-    of_class = deltas.view(classes.numel(), -1, 4)[torch.arange(classes.numel(), device=classes.device), classes]
+    num_regions, num_outputs = deltas.shape  # no region at all is possible, so no -1 in the view
+    of_class = deltas.view(num_regions, num_outputs // 4, 4)[torch.arange(num_regions, device=deltas.device), classes]
     distance = F.smooth_l1_loss(of_class, delta_targets, beta=RCNN_BETA, reduction="none").sum(dim=-1)
     return {
         "loss_classifier": LossTerm(entropy, count),

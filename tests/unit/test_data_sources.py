@@ -5,11 +5,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from data_sets import HEIGHT, WIDTH, coco_document, kinds, voc_object, write_coco, write_image, write_voc, write_yolo
 from PIL import Image
 
+from accel_det.data import street
 from accel_det.data.check import check_tables
 from accel_det.data.defects import DEFECT_KINDS, DataError, Findings, stop_message
 from accel_det.data.sources import SetSpec, held_out_share, open_split
@@ -218,3 +220,26 @@ def test_a_turned_image_is_taken_upright_and_doubt_about_its_frame_is_reported(
     assert table.size(1) == (HEIGHT, WIDTH)
     doubt = orientation in (2, 3, 4) or (orientation >= 5 and not known)
     assert kinds(defects) == ({"exif_orientation": 1} if doubt else {})
+
+
+def test_the_street_is_read_as_any_table_with_the_parameters_of_its_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def read(split: str, parameters: Any) -> tuple[datasets.Dataset, tuple[str, ...]]:
+        asked.append((split, dict(parameters)))
+        data = write_image(tmp_path / "a.png").read_bytes()
+        rows = {
+            "image": [{"bytes": data, "path": None}],
+            "objects": [{"bbox": [[1.0, 2.0, 3.0, 4.0]], "category": [1], "area": [12.0], "iscrowd": [False]}],
+        }
+        return datasets.Dataset.from_dict(rows), ("car", "person")
+
+    monkeypatch.setattr(street, "read", read, raising=False)
+    spec = SetSpec("town", "street", "", parameters={"scenes": 1, "seed": 3})
+    table, defects = open_split({"town": spec}, "town:val")
+    assert asked == [("val", {"scenes": 1, "seed": 3})]
+    assert table.classes == ("car", "person") and table.name(0) == "town/row 0 of val"
+    assert table.truth(0).boxes.tolist() == [[1, 2, 4, 6]] and table.truth(0).labels.tolist() == [1]
+    assert kinds(defects) == {"unused_class": 1}

@@ -1,0 +1,41 @@
+"""`accel-det check CONFIG`: every defect of the data, before a run meets it."""
+
+import argparse
+from collections.abc import Sequence
+
+from accel_det.cli import compose
+from accel_det.cli.failures import CHECK_FAILED, DONE, answer
+from accel_det.config.load import load_config
+from accel_det.engine.console import Console
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="accel-det check",
+        usage="%(prog)s CONFIG [--images] [--json] [--section.key VALUE ...]",
+        description="Look for defects in the annotations and, with --images, in every pixel.",
+        epilog="exit codes: 0 nothing stops a run; 3 something does; 2 bad input.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", help="YAML file of the run")
+    parser.add_argument("--images", action="store_true", help="decode every image; takes as long as reading all of them")
+    parser.add_argument("--json", action="store_true", help="the whole report as JSON on stdout")
+    parser.add_argument("--all", action="store_true", help="every finding, not one line per kind")
+    options, overrides = parser.parse_known_args(list(arguments))
+    config = load_config(options.config, overrides).config
+    tables = compose.open_tables(config, read_images=options.images)
+    report = tables.report
+    console = Console(speaks=True, to_stderr=options.json)
+    for name, split in report.splits.items():
+        per_class = ", ".join(f"{label} {count}" for label, count in split.class_counts.items())
+        console.say(f"{name}: {split.images} images, {split.objects} objects ({per_class})")
+    for line in report.summary_lines():
+        console.say(line)
+    if options.all:
+        for defect in report.defects:
+            console.say(f"  {defect.kind}: {defect.file}, {defect.record}: {defect.value}")
+    verdict = "stops the run" if report.stops else "nothing stops a run"
+    console.say(f"{len(report.defects)} finding(s): {verdict}")
+    if options.json:
+        answer(report.to_json())
+    return CHECK_FAILED if report.stops else DONE

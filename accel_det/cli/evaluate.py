@@ -1,0 +1,53 @@
+"""`accel-det evaluate RUN`, and `accelerate launch scripts/evaluate.py RUN` on several processes."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from accel_det.cli import compose
+from accel_det.cli.failures import DONE, answer, guarded
+from accel_det.config.load import load_config
+from accel_det.engine.console import Console
+from accel_det.engine.evaluate import evaluate
+from accel_det.engine.runtime import make_accelerator
+from accel_det.inference import build_network
+from accel_det.publish.export import read_export
+from accel_det.publish.layout import find_export
+
+
+def main() -> int:
+    """Entry point of scripts/evaluate.py."""
+    return guarded(run)
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="evaluate",
+        usage="%(prog)s RUN [--config FILE] [--json] [--section.key VALUE ...]",
+        description="Score the export of a run; --data.val and other keys choose other data or thresholds.",
+        epilog="exit codes: 0 scored; 2 bad input.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, help="folder of a run, or of one of its exports")
+    parser.add_argument("--config", type=Path, help="configuration with the data; without it the one of the export")
+    parser.add_argument("--which", choices=("best", "last"), default="best", help="which export of the run")
+    parser.add_argument("--json", action="store_true", help="the scores as JSON on stdout")
+    options, overrides = parser.parse_known_args(list(arguments))
+    export = find_export(options.run, choices=(options.which,))
+    info, state = read_export(export)
+    config = load_config(options.config or export / "run_config.yaml", overrides).config
+    config = config.model_copy(update={"model": config.model.model_copy(update={"name": info.model})})
+    table = compose.open_validation(config, info.classes)
+    accelerator = make_accelerator(config.runtime, deterministic=config.train.deterministic, trackers=[], folder=str(export))
+    console = Console(speaks=accelerator.is_main_process, to_stderr=options.json)
+    model = build_network(dataclasses.replace(info, inference=compose.inference(config)), state).to(accelerator.device)
+    task = compose.make_task(config, info.classes)
+    batches = compose.validation_stream(config, table, task, accelerator)()
+    found = evaluate(accelerator, model, task, batches)
+    console.evaluation(info.training.step, found.scores, images=found.images, seconds=found.seconds, best=False)
+    console.per_class(found.scores, info.classes)
+    if options.json and accelerator.is_main_process:
+        answer({"run": str(options.run), "images": found.images, "seconds": found.seconds, "scores": found.scores})
+    accelerator.end_training()
+    return DONE

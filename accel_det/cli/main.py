@@ -1,0 +1,34 @@
+"""`accel-det COMMAND`: the commands of the project under one name."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from accel_det.cli.failures import DONE, guarded
+
+_COMMANDS = {
+    "train": "train a network from a configuration file",
+    "evaluate": "score a trained network on the data that it was configured for, or on other data",
+    "predict": "find objects in images: pictures with boxes, and JSON in COCO's results format",
+    "check": "look for defects in the data of a configuration",
+    "models": "list the networks of the zoo, or the options of one",
+    "configs": "list the configuration files that come with the project",
+    "push": "upload a trained network to the Hub",
+}
+
+
+def main() -> int:
+    """Entry point of `accel-det`."""
+    return guarded(_dispatch)
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        lines = ["usage: accel-det COMMAND ...", "", *(f"  {name:10}{what}" for name, what in _COMMANDS.items())]
+        sys.stdout.write("\n".join([*lines, "", "`accel-det COMMAND --help` says more.", ""]))
+        return DONE
+    name, *rest = arguments
+    if name not in _COMMANDS:
+        raise ValueError(f"accel-det has no command `{name}`; there are {', '.join(_COMMANDS)}")
+    run: Callable[[Sequence[str]], int] = import_module(f"accel_det.cli.{name}").run
+    return run(rest)

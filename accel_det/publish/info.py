@@ -1,0 +1,212 @@
+"""What an export says of itself, and its form in `config.json`."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from accel_det.data.transforms import ResizeMode, ResizeRule
+from accel_det.models.base import Inference
+from accel_det.models.zoo import OptionValue
+from accel_det.publish.layout import WEIGHTS, ExportError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """One split that was trained or evaluated on.
+
+    Attributes:
+        selection: as the configuration names it: "bccd:train + chess:train".
+        fingerprint: sha256 over names, sizes, boxes and labels.
+        images: how many.
+        licence: of the data, where known.
+    """
+
+    selection: str
+    fingerprint: str
+    images: int
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingInfo:
+    """How the weights came about.
+
+    Attributes:
+        step: optimizer updates done.
+        seed: of the run.
+        command: as typed.
+        versions: of Python and of the libraries that the result depends on.
+    """
+
+    step: int
+    seed: int
+    command: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ExportInfo:
+    """All that is needed to build a network, to read what it says, and to tell where it came from.
+
+    Attributes:
+        name: of the run.
+        model: name in the zoo.
+        options: settings of this network that differ from its defaults.
+        classes: names, by label.
+        resize: how an image gets its size.
+        inference: how candidates become detections.
+        metrics: finite numbers of the evaluation, named as the task's score names them: "AP", "AP/<class>".
+        data: by role: "train", "val".
+        training: how the weights came about.
+        run_config: the resolved configuration, YAML.
+        licence: of the weights, as an identifier of the Hub ("apache-2.0"); None where nobody has stated one.
+        task: what the network does.
+    """
+
+    name: str
+    model: str
+    options: Mapping[str, OptionValue]
+    classes: tuple[str, ...]
+    resize: ResizeRule
+    inference: Inference
+    metrics: Mapping[str, float]
+    data: Mapping[str, SplitInfo]
+    training: TrainingInfo
+    run_config: str = field(default="", repr=False)
+    licence: str | None = None
+    task: str = "detection"
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ExportError(f"export of {self.name}: no classes; give the names that the network was trained with")
+        for name, value in self.metrics.items():
+            if not math.isfinite(value):
+                raise ExportError(
+                    f"export of {self.name}: metrics.{name} is {value}, expected a finite number; leave it out"
+                )
+
+
+def library() -> str:
+    """This library and its version."""
+    try:
+        return f"accel_det {version('accel_det')}"
+    except PackageNotFoundError:
+        return "accel_det (not installed)"
+
+
+def to_json(info: ExportInfo, *, weights_sha256: str, weights_bytes: int) -> str:
+    """The text of `config.json`."""
+    values = {
+        "format_version": FORMAT_VERSION,
+        "task": info.task,
+        "name": info.name,
+        "model": {"name": info.model, "options": dict(info.options), "num_classes": len(info.classes)},
+        "classes": list(info.classes),
+        "resize": info.resize._asdict(),
+        "inference": info.inference._asdict(),
+        "metrics": dict(info.metrics),
+        "data": {role: vars(split) for role, split in info.data.items()},
+        "training": {**vars(info.training), "versions": dict(info.training.versions)},
+        "licence": info.licence,
+        "library": library(),
+        "weights": {"file": WEIGHTS, "bytes": weights_bytes, "sha256": weights_sha256},
+    }
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_values(values: Mapping[str, Any], *, run_config: str, file: Path) -> ExportInfo:
+    """What `config.json` says; keys that are not known are left for later versions.
+
+    Raises:
+        ExportError: another format version, or a key is missing or has a wrong value.
+    """
+    found = values.get("format_version")
+    if found != FORMAT_VERSION:
+        raise ExportError(
+            f"{file}: format_version is {found!r}, expected {FORMAT_VERSION}; "
+            f"read it with the version of accel_det that wrote it ({values.get('library', 'unknown')}), or export again"
+        )
+    try:
+        parsed = _File.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(str(part) for part in detail["loc"])
+        raise ExportError(f"{file}: {key}: {detail['msg']}; correct the key, or export again") from None
+    if parsed.model.num_classes != len(parsed.classes):
+        raise ExportError(
+            f"{file}: model.num_classes is {parsed.model.num_classes}, but classes has {len(parsed.classes)} names; "
+            "make them agree, or export again"
+        )
+    return ExportInfo(
+        name=parsed.name,
+        model=parsed.model.name,
+        options=parsed.model.options,
+        classes=tuple(parsed.classes),
+        resize=ResizeRule(**parsed.resize.model_dump()),
+        inference=Inference(**parsed.inference.model_dump()),
+        metrics=parsed.metrics,
+        data={role: SplitInfo(**split.model_dump()) for role, split in parsed.data.items()},
+        training=TrainingInfo(**parsed.training.model_dump()),
+        run_config=run_config,
+        licence=parsed.licence,
+        task=parsed.task,
+    )
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class _Model(_Part):
+    name: str
+    options: dict[str, bool | int | float | str | list[float]]
+    num_classes: int
+
+
+class _Resize(_Part):
+    mode: ResizeMode
+    size_px: int
+    max_size_px: int
+    multiple: int
+
+
+class _Inference(_Part):
+    score_threshold: float
+    nms_iou: float
+    max_detections: int
+
+
+class _Split(_Part):
+    selection: str
+    fingerprint: str
+    images: int
+    licence: str | None = None
+
+
+class _Training(_Part):
+    step: int
+    seed: int
+    command: str
+    versions: dict[str, str]
+
+
+class _File(_Part):
+    format_version: Literal[1]
+    task: str
+    name: str
+    model: _Model
+    classes: list[str]
+    resize: _Resize
+    inference: _Inference
+    metrics: dict[str, float]
+    data: dict[str, _Split]
+    training: _Training
+    licence: str | None = None
