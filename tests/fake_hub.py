@@ -1,7 +1,7 @@
 """A small hub on the loopback, in memory: what pushing and fetching a model needs, and faults on request.
 
-It speaks the HTTP protocol of the Hugging Face Hub without Xet: make a repository, check the card, ask how to upload, send
-large files, commit; list and fetch. A commit is one revision: a dictionary of path to bytes.
+It speaks the HTTP protocol of the Hugging Face Hub without Xet: make a repository, check the card, ask how to upload,
+send large files, commit; list and fetch. A commit is one revision: a dictionary of path to bytes.
 """
 
 import base64
@@ -22,11 +22,12 @@ class Fault:
     """What goes wrong with requests whose "METHOD /path" contains `match`.
 
     Attributes:
-        kind: "status" answers so; "cut" closes the connection after reading some of the body; "cut_answer" does what was
-            asked and closes the connection instead of answering; "slow" waits first, then answers.
+        kind: "status" answers so; "cut" closes the connection after reading some of the body; "cut_answer" does what
+            was asked and closes the connection instead of answering; "slow" waits first, then answers.
         times: how often; then all is well.
         status, headers: of the answer.
         delay_s: of "slow".
+        held: of "hold", which reads the request, sets this and never answers.
     """
 
     match: str
@@ -35,6 +36,7 @@ class Fault:
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    held: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -132,6 +134,11 @@ class _Handler(BaseHTTPRequestHandler):
             # As careless as a server can be: the error repeats what authorized the request.
             said = f"planned fault; you sent {self.headers.get('Authorization')}"
             self._answer(fault.status, {"error": said}, {**fault.headers, "X-Error-Message": said})
+            return
+        if fault and fault.kind == "hold":
+            fault.held.set()
+            self.close_connection = True
+            self.connection.recv(1)  # until the client goes away
             return
         if fault and fault.kind == "slow":
             time.sleep(fault.delay_s)

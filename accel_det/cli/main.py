@@ -13,6 +13,7 @@ _COMMANDS = {
     "check": "look for defects in the data of a configuration",
     "models": "list the networks of the zoo, or the options of one",
     "configs": "list the configuration files that come with the project",
+    "street": "draw scenes of the synthetic street",
     "push": "upload a trained network to the Hub",
 }
 

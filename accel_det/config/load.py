@@ -5,16 +5,18 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from accel_det.config.schema import Config
 
 _MAX_BYTES = 1_000_000
 _UNION_BRANCHES = {"bool", "int", "float", "str", "list[float]"}
+_FIRST_UNION_DEPTH = 3
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -45,14 +47,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     if file.stat().st_size > _MAX_BYTES:
         raise ConfigError(f"{file}: {file.stat().st_size} bytes, a configuration has at most {_MAX_BYTES}")
     environment: dict[str, str] = {}
-    tree = _expand(_parse(file.read_text(encoding="utf-8"), str(file)), environment, str(file))
+    tree = _expand(_parse(file.read_bytes(), str(file)), environment, str(file))
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: expected keys such as `model:` at the top, found {type(tree).__name__}")
     places = {key: str(file) for key in _paths(tree)}
     for key, text in _override_pairs(overrides):
-        value = _expand(_parse(text, f"--{key}"), environment, f"--{key}")
-        _put(tree, key.split("."), value)
-        places[key] = "command line"
+        place = f"command line, --{key}"
+        _put(tree, key.split("."), _expand(_parse(text, place), environment, place), place=place)
+        places = {k: v for k, v in places.items() if not k.startswith(f"{key}.")} | {key: "command line"}
     return Loaded(validate(tree, places=places, default_place=str(file)), environment)
 
 
@@ -74,7 +76,8 @@ def validate(tree: dict[str, Any], *, places: dict[str, str] | None = None, defa
 
 def dump(config: Config) -> str:
     """The resolved configuration as YAML that loads to the same value."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    values = config.model_dump(mode="json")
+    return yaml.dump(values, Dumper=_StrictDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def describe(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
@@ -84,17 +87,37 @@ def describe(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tu
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from describe(inner, f"{prefix}{name}.")
             continue
-        default = "required" if field.is_required() else str(field.default)
-        yield f"{prefix}{name}", _type_name(inner), default, field.description or ""
+        for value_type in get_args(inner) if get_origin(inner) is dict else ():
+            if isinstance(value_type, type) and issubclass(value_type, BaseModel):
+                yield from describe(value_type, f"{prefix}{name}.NAME.")
+                break
+        else:
+            yield _describe_leaf(f"{prefix}{name}", field)
+
+
+def _describe_leaf(key: str, field: FieldInfo) -> tuple[str, str, str, str]:
+    plain = yaml.safe_dump(field.default, default_flow_style=True) if not field.is_required() else "required"
+    return key, _type_name(field.annotation), plain.removesuffix("\n...\n").strip(), field.description or ""
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses duplicate keys and aliases, and reads 1e-3 as a number, as YAML 1.2 does."""
+    """Safe YAML that refuses duplicate keys and aliases.
+
+    As in YAML 1.2, 1e-3 is a number, and of all words only true and false are truth values: `no` is a precision.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (as in the class above it)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
+                problem = "a key must be a plain word; lists, mappings and `<<` are not supported as keys"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key `{key}` is given twice", key_node.start_mark)
             seen.add(key)
@@ -102,24 +125,32 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "aliases are not supported: write the value out", mark)
         return super().compose_node(parent, index)
 
 
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+class _StrictDumper(yaml.SafeDumper):
+    """Quotes text that the loader would take for a number."""
 
 
-def _parse(text: str, place: str) -> Any:
+_TRUTH = re.compile(r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$")
+_EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:bool", _TRUTH, list("tTfF"))
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789."))
+_StrictDumper.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789."))
+
+
+def _parse(text: str | bytes, place: str) -> Any:
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, Loader=_StrictLoader)
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(f"{place}: not readable as UTF-8 text: {error.reason} at byte {error.position}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(f"{place}{where}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{place}: not readable as YAML: {error}") from None
 
 
@@ -154,14 +185,18 @@ def _override_pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
             if not remaining:
                 raise ConfigError(f"command line: --{key} has no value; write `--{key} value`")
             value = remaining.pop(0)
+        if not all(key.split(".")):
+            raise ConfigError(f"command line: `--{key}` is no key; write it as `--section.key value`")
         yield key, value
 
 
-def _put(tree: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
+def _put(tree: dict[str, Any], keys: list[str], value: Any, *, place: str) -> None:
+    for depth, key in enumerate(keys[:-1], start=1):
         inner = tree.get(key)
-        if not isinstance(inner, dict):
+        if inner is None:
             inner = tree[key] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{place}: `{'.'.join(keys[:depth])}` is {inner!r}, not a section with keys below it")
         tree = inner
     tree[keys[-1]] = value
 
@@ -174,11 +209,16 @@ def _paths(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _explain(detail: ErrorDetails, places: dict[str, str], default_place: str) -> str:
-    parts = [str(part) for part in detail["loc"] if str(part) not in _UNION_BRANCHES]
+    parts = [str(part) for part in detail["loc"]]
+    branch = next((i for i, part in enumerate(parts) if i >= _FIRST_UNION_DEPTH and part in _UNION_BRANCHES), None)
+    parts = parts[:branch]
     key = ".".join(parts)
-    place = places.get(key, default_place)
-    if len(parts) < len(detail["loc"]):
-        return f"{place}: `{key}`: expected true or false, a number, text, or a list of numbers"
+    # A mistake inside a value that was given as a whole stands where that was given.
+    above = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    place = next((places[outer] for outer in above if outer in places), default_place)
+    if branch is not None:
+        kinds = "true or false, a number, text, or a list of numbers" if parts[0] == "model" else "a number or text"
+        return f"{place}: `{key}`: expected {kinds}"
     if detail["type"] == "extra_forbidden":
         return f"{place}: unknown key `{key}`{_near_miss(parts)}"
     if detail["type"] == "missing":
@@ -217,4 +257,5 @@ def _type_name(annotation: Any) -> str:
     text = re.sub(r"Annotated\[(\w+)[^\]]*\](?:\)\])?", r"\1", str(annotation))
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
-    return re.sub(r"typing\.|accel_det\.config\.schema\.", "", text)
+    text = re.sub(r"typing\.|accel_det\.config\.schema\.", "", text)
+    return re.sub(r"^Optional\[(.*)\]$", r"\1 | None", text)

@@ -1,7 +1,8 @@
 """What a run computes, as typed values: every key with its unit, its meaning and its bounds.
 
-Where it runs (processes, machines, precision) is not here but in the file that `accelerate config` writes; the keys under
-`runtime` only say what the run expects of it. Combinations that cannot work are refused here, before anything starts.
+Where it runs (processes, machines, precision) is not here but in the file that `accelerate config` writes; the keys
+under `runtime` only say what the run expects of it. Combinations that cannot work are refused here, before anything
+starts.
 """
 
 from typing import Annotated, Literal, Self
@@ -17,7 +18,7 @@ Option = Scalar | list[float]
 class Section(BaseModel):
     """A group of keys: unknown ones are refused, text is not taken for a number, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ModelSection(Section):
@@ -32,7 +33,9 @@ class ModelSection(Section):
     batch_norm: Literal["per_process", "synchronized", "frozen"] = Field(
         "per_process", description="statistics of each process, of all processes, or those of the loaded weights"
     )
-    compile: bool = Field(False, description="compile the network with torch.compile; slow start, faster steps on a GPU")
+    compile: bool = Field(
+        False, description="compile the network with torch.compile; slow start, faster steps on a GPU"
+    )
 
 
 class SetSection(Section):
@@ -83,7 +86,7 @@ class DataSection(Section):
 
 
 class OptimizerSection(Section):
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    name: Literal["sgd", "adam", "adamw"] = Field("sgd", description="rule of the update; all of torch.optim")
     lr: Annotated[float, Field(gt=0)] = Field(0.01, description="learning rate, before lr_rule is applied")
     lr_rule: Literal["none", "linear", "sqrt"] = Field(
         "none", description="how lr grows with images_per_update / reference_images: not, in proportion, by its root"
@@ -95,12 +98,16 @@ class OptimizerSection(Section):
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         0.0005, description="per step; never applied to biases and normalisation layers"
     )
-    max_grad_norm: Annotated[float, Field(gt=0)] | None = Field(None, description="gradients are clipped to this L2 norm")
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="gradients are clipped to this L2 norm"
+    )
 
     @model_validator(mode="after")
     def _nesterov_needs_sgd(self) -> Self:
         if self.nesterov and (self.name != "sgd" or self.momentum == 0):
-            raise ValueError(f"nesterov needs name: sgd and momentum above 0, but name is {self.name}, momentum {self.momentum}")
+            raise ValueError(
+                f"nesterov needs name: sgd and momentum above 0, but name is {self.name}, momentum {self.momentum}"
+            )
         return self
 
 
@@ -129,7 +136,9 @@ class TrainSection(Section):
     max_images_per_forward: Positive | None = Field(
         None, description="images per process and forward pass at most; more are accumulated"
     )
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="fresh weights, order of the data, augmentation and dropout follow from it"
+    )
     deterministic: bool = Field(False, description="only algorithms that give the same bits each time; slower on a GPU")
 
     @model_validator(mode="after")
@@ -148,10 +157,14 @@ class EmaSection(Section):
 
 
 class EvaluateSection(Section):
-    every_epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the training data between evaluations")
+    every_epochs: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="passes over the training data between evaluations"
+    )
     every_steps: Positive | None = Field(None, description="updates between evaluations")
     images_per_forward: Positive = Field(16, description="images per process and forward pass")
-    patience: Positive | None = Field(None, description="evaluations without a better result after which training stops")
+    patience: Positive | None = Field(
+        None, description="evaluations without a better result after which training stops"
+    )
     score_threshold: Share = Field(0.001, description="detections with a lower score are dropped")
     nms_iou: Share = Field(0.6, description="overlap above which the worse of two boxes of a class is dropped")
     max_detections: Positive = Field(100, description="detections per image")
@@ -159,7 +172,9 @@ class EvaluateSection(Section):
     @model_validator(mode="after")
     def _at_most_one_interval(self) -> Self:
         if self.every_epochs is not None and self.every_steps is not None:
-            raise ValueError("give at most one of evaluate.every_epochs and evaluate.every_steps, and null for the other")
+            raise ValueError(
+                "give at most one of evaluate.every_epochs and evaluate.every_steps, and null for the other"
+            )
         return self
 
 
@@ -177,7 +192,9 @@ class JournalSection(Section):
 class PushSection(Section):
     repo: str | None = Field(None, description="`owner/name` on the Hub; every best checkpoint is pushed there")
     private: bool = Field(True, description="whether a repository that is created is private")
-    licence: str | None = Field(None, description="licence of the weights, for the model card, as the Hub writes it: apache-2.0")
+    licence: str | None = Field(
+        None, description="licence of the weights, for the model card, as the Hub writes it: apache-2.0"
+    )
 
 
 class RuntimeSection(Section):
@@ -196,7 +213,7 @@ class RuntimeSection(Section):
 
 class Config(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run and of its folder")
-    task: Literal["detection"] = "detection"
+    task: Literal["detection"] = Field("detection", description="what the network learns")
     model: ModelSection
     data: DataSection
     optimizer: OptimizerSection = OptimizerSection()

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-_NAME = re.compile(r"^step-(\d{8})$")
+_NAME = re.compile(r"^step-(\d{8})(\.old)?$")
 _MANIFEST = "manifest.json"
 
 
@@ -64,10 +65,13 @@ def save(folder: Path, snapshot: Snapshot) -> Path:
         for name, data in contents.items():
             _write(part / name, data)
         _sync_folder(part)
+        aside = folder / f"{final.name}.old"
         if final.exists():  # written by an earlier life of this run, or by a signal that came at a saving step
-            shutil.rmtree(final)
+            shutil.rmtree(aside, ignore_errors=True)
+            final.rename(aside)
         part.rename(final)
         _sync_folder(folder)
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise CheckpointError(
@@ -88,16 +92,23 @@ def load(path: Path) -> Snapshot:
         raise CheckpointError(f"{manifest_file}: missing, so {path} is no whole checkpoint; use another one")
     files = _read_manifest(manifest_file)
     contents = {name: _read_verified(path / name, entry) for name, entry in files.items()}
-    state = json.loads(contents.pop("state.json"))
-    tensors = {name.removesuffix(".safetensors"): safetensors.torch.load(data) for name, data in contents.items()}
-    return Snapshot(state["step"], tensors, state)
+    try:
+        state: dict[str, Any] = json.loads(contents.pop("state.json"))
+        tensors = {name.removesuffix(".safetensors"): safetensors.torch.load(data) for name, data in contents.items()}
+        step = int(state["step"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its files are not a checkpoint's ({error}); use another one") from None
+    named = _NAME.match(path.name)
+    if named is not None and int(named[1]) != step:
+        raise CheckpointError(f"{path}: holds step {step}, which its name denies; rename it, or use another checkpoint")
+    return Snapshot(step, tensors, state)
 
 
 def steps(folder: Path) -> list[int]:
     """Steps of the checkpoints below `folder`, ascending, whole or not."""
     if not folder.is_dir():
         return []
-    return sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.match(entry.name)))
+    return sorted({int(match[1]) for entry in folder.iterdir() if (match := _NAME.match(entry.name))})
 
 
 def load_newest(folder: Path, *, warn: Callable[[str], None]) -> Snapshot | None:
@@ -112,7 +123,7 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> Snapshot | None
     found = steps(folder)
     for step in reversed(found):
         try:
-            return load(folder / f"step-{step:08d}")
+            return load(_locate(folder, step))
         except CheckpointError as error:
             warn(f"damaged checkpoint passed over: {error}")
     if found:
@@ -120,21 +131,39 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> Snapshot | None
     return None
 
 
-def prune(folder: Path, *, keep_last: int, keep_steps: set[int]) -> None:
-    """Remove all but the newest `keep_last` and those of `keep_steps`, and what crashes left behind."""
-    for step in steps(folder)[:-keep_last]:
-        if step not in keep_steps:
-            shutil.rmtree(folder / f"step-{step:08d}", ignore_errors=True)
+def prune(folder: Path, *, current: int, keep_last: int, keep_steps: set[int]) -> None:
+    """Remove checkpoints that are no longer wanted, and what crashes left behind.
+
+    Args:
+        current: the step just saved. Later ones are damaged, or of a life of the run that was gone back from: removed, or
+            they would crowd out the good ones.
+        keep_last: so many stay, `current` and those before it.
+        keep_steps: these stay too.
+    """
+    found = steps(folder)
+    kept = {*[step for step in found if step <= current][-keep_last:], *keep_steps}
+    for step in found:
+        if step not in kept or step > current:
+            for name in (f"step-{step:08d}", f"step-{step:08d}.old"):
+                shutil.rmtree(folder / name, ignore_errors=True)
     for left_over in folder.glob("step-*.part"):
         shutil.rmtree(left_over, ignore_errors=True)
 
 
+def _locate(folder: Path, step: int) -> Path:
+    """A checkpoint that was being replaced when a crash came may have only its old form."""
+    path = folder / f"step-{step:08d}"
+    return path if path.exists() else folder / f"{path.name}.old"
+
+
 def _read_manifest(file: Path) -> Mapping[str, Mapping[str, Any]]:
-    data = file.read_bytes()
     try:
+        data = file.read_bytes()
         manifest = json.loads(data)
         files: Mapping[str, Mapping[str, Any]] = manifest["files"]
         whole = manifest["sha256"] == _sha256(_canonical(files)) and data == _canonical(manifest)
+    except OSError as error:
+        raise CheckpointError(f"{file}: {error.strerror}; use another checkpoint") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:

@@ -257,7 +257,7 @@ def _save_on_first(job: Job[TargetT, PredictionT, RowT]) -> None:
     }
     checkpoint.save(folder, checkpoint.Snapshot(counters.step, tensors, values))
     kept = {counters.best_step} if counters.best_step is not None else set()
-    checkpoint.prune(folder, keep_last=job.config.checkpoint.keep_last, keep_steps=kept)
+    checkpoint.prune(folder, current=counters.step, keep_last=job.config.checkpoint.keep_last, keep_steps=kept)
     if counters.finished:
         job.export("last", job.evaluated_model.state_dict(), counters)
 

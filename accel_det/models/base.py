@@ -42,6 +42,10 @@ class ZooModel(nn.Module, ABC, Generic[TargetT, PredictionT]):
     def predict(self, batch: Batch[TargetT]) -> list[PredictionT]:
         """One prediction per image, in pixels of the batch image; targets are not read."""
 
+    @abstractmethod
+    def compilable(self) -> list[nn.Module]:
+        """The parts that `torch.compile` can take whole: shapes and control flow depend on the image size alone."""
+
     def counts(self, batch: Batch[TargetT]) -> dict[str, Tensor] | None:
         """The counts that `losses` will report, or None where they depend on predictions.
 

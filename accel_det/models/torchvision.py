@@ -54,10 +54,12 @@ class TorchvisionOptions:
             raise ValueError(f'norm is {self.norm!r}, expected "batch" or "frozen": choose one of them')
         if self.frozen_norm_eps is not None and self.norm != "frozen":
             raise ValueError('frozen_norm_eps is set but norm is "batch": set norm to "frozen" or leave the eps out')
-        for name in ("anchors_per_image", "rois_per_image"):
+        for name, least in (("anchors_per_image", 1), ("rois_per_image", 1), ("trainable_backbone_layers", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, expected at least 1: raise it or leave it out")
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise ValueError(
+                    f"{name} is {value!r}, expected a whole number from {least} on: change it or leave it out"
+                )
 
 
 class InputHint(NamedTuple):
@@ -105,7 +107,7 @@ def build(
 
     Args:
         num_classes: classes of the data, without background.
-        inference: candidates thresholds of `predict`.
+        inference: thresholds of `predict`.
         options: None for all defaults.
 
     Raises:

@@ -65,6 +65,10 @@ class TorchvisionDetector(ZooModel[BoxTarget, Detections]):
             for one in found
         ]
 
+    def compilable(self) -> list[nn.Module]:
+        assert isinstance(self.network.backbone, nn.Module)
+        return [self.network.backbone]
+
     @abstractmethod
     def _detect(self, images: Tensor, *, sizes: Sizes) -> list[Found]:
         """What torchvision sees in (B, 3, H, W) normalised images of the given (height, width) inside the canvas."""

@@ -5,6 +5,7 @@ known without running the network. Boxes are xyxy in pixels of the batch image.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
@@ -51,11 +52,11 @@ def padded_canvas(height: int, width: int, *, divisor: int) -> tuple[int, int]:
 
 def pyramid(*halvings: int) -> Grid:
     """The feature maps of a network whose every stride-2 layer rounds up: one map per number of halvings."""
+    return partial(_halved, halvings=halvings)
 
-    def grid(height: int, width: int) -> Sizes:
-        return [(-(-height // 2**count), -(-width // 2**count)) for count in halvings]
 
-    return grid
+def _halved(height: int, width: int, *, halvings: tuple[int, ...]) -> Sizes:
+    return [(-(-height // 2**count), -(-width // 2**count)) for count in halvings]
 
 
 def vgg_grid(height: int, width: int) -> Sizes:

@@ -29,6 +29,16 @@ _RESIZE = {
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$!])")
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes text with line breaks and control characters: written plainly, NEL for one is read back as a blank."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=None if data.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 def render_card(info: ExportInfo) -> str:
     """The text of README.md."""
     sections = [_purpose(info), _metrics(info), _data(info), _usage(info), _origin(info)]
@@ -53,7 +63,9 @@ def front_matter(info: ExportInfo) -> str:
         dataset = {"name": selection, "type": re.sub(r"[^a-z0-9]+", "-", selection.lower()).strip("-") or "data"}
         result = {"task": {"type": pipeline}, "dataset": dataset, "metrics": results}
         values["model-index"] = [{"name": info.name, "results": [result]}]
-    text: str = yaml.safe_dump(values, allow_unicode=True, sort_keys=False, default_flow_style=False, width=120)
+    text: str = yaml.dump(
+        values, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=False, width=120
+    )
     return text
 
 

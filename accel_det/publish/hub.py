@@ -1,12 +1,13 @@
 """Exports to and from the Hub, in one commit, with retries; a hub that fails never stops training.
 
-Files are handed over as open files, not as paths. So huggingface_hub sends the weights by its plain HTTP (LFS) protocol:
+Files are handed over as open files, not as paths. So huggingface_hub sends the weights by its HTTP (LFS) protocol:
 every hub speaks it, it is the same with and without hf_xet, and HF_HUB_DISABLE_XET need not be set before the import.
 And what is sent is the folder as it was when it was opened, even if training replaces it meanwhile. `upload_folder` is
 not used: with hf_xet it may make several commits, and a reader could meet new weights with an old configuration.
 """
 
 import contextlib
+import logging
 import re
 import threading
 import time
@@ -21,6 +22,7 @@ from accel_det.publish.redact import redact_message
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FIRST_WAIT_S = 2.0
+_TALKATIVE = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2")
 _RETRIED_STATUS = (408, 409, 412, 425, 429)
 _LONGEST_ERROR = 300
 _AGAIN = "push it with `accel-det push` later"
@@ -342,12 +344,14 @@ def _explain(error: BaseException, secrets: tuple[str, ...]) -> str:
 
 @contextlib.contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """Without the client's own warnings: they name signed addresses, and every failure is told in one line here."""
-    from huggingface_hub.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    """Without what the client and its HTTP library log: signed addresses and whatever a server repeats are in there, and
+    every failure is told in one line here."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

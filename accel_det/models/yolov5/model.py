@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from accel_det.models.base import Inference, ZooModel
 from accel_det.models.layers.nms import Candidates, suppress
@@ -122,7 +122,12 @@ class YoloV5(ZooModel[BoxTarget, Detections]):
                 f"images of {height}x{width} pixels: YOLOv5 takes multiples of {STRIDES[-1]}; "
                 "set the image size, or pad to such a multiple"
             )
-        return images.to(next(self.network.parameters()).dtype) / 255
+        # Channels last: the convolutions of a small network are a sixth faster with it on a CPU.
+        dtype = next(self.network.parameters()).dtype
+        return images.to(dtype, memory_format=torch.channels_last) / 255
+
+    def compilable(self) -> list[nn.Module]:
+        return [self.network]
 
     @torch.no_grad()
     def _matches(self, batch: Batch[BoxTarget]) -> list[LevelMatches]:

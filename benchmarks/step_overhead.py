@@ -1,0 +1,183 @@
+"""Our training step against a hand-written loop: same network, same loss, same optimizer, same resident batch.
+
+    python benchmarks/step_overhead.py [--model yolov5n] [--size_px 192] [--images 16] [--rounds 9] [--steps 10]
+
+The two take turns, so that a noisy machine disturbs both alike. The figure is the ratio of the medians, hand-written over
+ours: 1.00 means that the engine costs nothing. Then where the time of our step goes. Results go to
+benchmarks/results/step_overhead.json. How long a real run waits for data stands in its metrics.jsonl as `data_wait`.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from accel_det.config.schema import OptimizerSection, RuntimeSection
+from accel_det.engine.ema import MovingAverage
+from accel_det.engine.normalize import agree, global_loss
+from accel_det.engine.optimize import gradient_norm, make_optimizer
+from accel_det.engine.runtime import make_accelerator, versions
+from accel_det.engine.step import train_step
+from accel_det.engine.transfer import to_device
+from accel_det.models import zoo
+from accel_det.types import Batch, BoxTarget, Frame
+
+RESULTS = Path(__file__).parent / "results" / "step_overhead.json"
+
+
+def main() -> None:
+    options = parse()
+    accelerator = make_accelerator(RuntimeSection(), deterministic=False, trackers=[], folder=".")
+    batch = to_device(resident_batch(options.images, options.size_px), accelerator.device)
+    sides = {name: make_side(options.model, accelerator.device) for name in ("by_hand", "ours")}
+    by_hand = lambda: hand_written_step(*sides["by_hand"], batch)  # noqa: E731
+    model, optimizer, average = sides["ours"]
+    wrapped, prepared = accelerator.prepare(model, optimizer)
+    updates = [0]
+
+    def ours() -> None:
+        train_step(accelerator, wrapped, prepared, [batch], seed=updates[0], max_grad_norm=10.0)
+        updates[0] += 1
+        average.update(model, update=updates[0])
+
+    seconds = interleave({"by_hand": by_hand, "ours": ours}, rounds=options.rounds, steps=options.steps)
+    parts = where_time_goes(accelerator, wrapped, prepared, average, batch, steps=options.steps)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    ratio = medians["by_hand"] / medians["ours"]
+    report(options, accelerator.device, seconds, parts, ratio)
+
+
+def hand_written_step(model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage, batch: Batch[BoxTarget]) -> None:
+    """What one would write for one process: the same loss, clipping and moving average, and nothing else."""
+    optimizer.zero_grad()
+    losses = model(batch)
+    loss = torch.stack([term.sum / term.count.clamp(min=1) for term in losses.values()]).sum()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+    optimizer.step()
+    average.update(model, update=1)
+    loss.item()  # a progress line shows it
+
+
+def interleave(steps_of: dict[str, Callable[[], None]], *, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Seconds per step of each, one value a round; the order within a round alternates."""
+    for step in steps_of.values():
+        for _ in range(3):
+            step()
+    seconds: dict[str, list[float]] = {name: [] for name in steps_of}
+    for number in range(rounds):
+        names = list(steps_of) if number % 2 else list(reversed(steps_of))
+        for name in names:
+            started = time.perf_counter()
+            for _ in range(steps):
+                steps_of[name]()
+            synchronize()
+            seconds[name].append((time.perf_counter() - started) / steps)
+    return seconds
+
+
+def where_time_goes(accelerator, wrapped, optimizer, average, batch, *, steps: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """Median seconds of each part of our step."""
+    model = accelerator.unwrap_model(wrapped)
+    state: dict[str, object] = {}
+
+    def forward() -> None:
+        optimizer.zero_grad()
+        state["losses"] = wrapped(batch)
+
+    def agreement() -> None:
+        state["agreed"] = agreed = agree(state["losses"], stop=False)
+        state["loss"] = global_loss(state["losses"], dict(zip(agreed.names, agreed.counts, strict=True)), world=1)
+
+    parts: dict[str, Callable[[], object]] = {
+        "forward and loss": forward,
+        "engine: agree on counts": agreement,
+        "backward": lambda: accelerator.backward(state["loss"]),
+        "engine: gradient norm": lambda: float(gradient_norm(model)),
+        "optimizer": optimizer.step,
+        "moving average": lambda: average.update(model, update=1),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(steps):
+        for name, part in parts.items():
+            started = time.perf_counter()
+            part()
+            synchronize()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def make_side(name: str, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer, MovingAverage]:
+    torch.manual_seed(0)
+    model = zoo.build(name, num_classes=3).to(device).train()
+    optimizer = make_optimizer(model, OptimizerSection(name="sgd", lr=1e-6))
+    return model, optimizer, MovingAverage(model, decay=0.999, ramp_steps=100)
+
+
+def resident_batch(images: int, size_px: int) -> Batch[BoxTarget]:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, 3, size_px, size_px), dtype=torch.uint8, generator=generator)
+    corners = torch.rand((images, 12, 2), generator=generator) * size_px * 0.7
+    extents = torch.rand((images, 12, 2), generator=generator) * size_px * 0.25 + 4
+    targets = [
+        BoxTarget(
+            torch.cat((start, start + extent), dim=1),
+            torch.arange(12) % 3,
+            torch.zeros(12, dtype=torch.bool),
+            extent.prod(dim=1),
+        )
+        for start, extent in zip(corners, extents, strict=True)
+    ]
+    frames = [Frame(i, f"image {i}", size_px, size_px, draw_seed=i) for i in range(images)]
+    return Batch(pixels, torch.full((images, 2), size_px), targets, frames)
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def report(options: argparse.Namespace, device: torch.device, seconds: dict[str, list[float]], parts: dict[str, float], ratio: float) -> None:
+    quantiles = {
+        name: {"median_ms": 1e3 * statistics.median(v), "min_ms": 1e3 * min(v), "max_ms": 1e3 * max(v)}
+        for name, v in seconds.items()
+    }
+    total = sum(parts.values())
+    print(f"{options.model}, {options.images} images of {options.size_px} px, {device}, {torch.get_num_threads()} threads")
+    for name, values in quantiles.items():
+        print(f"  {name:8} {values['median_ms']:8.1f} ms a step ({values['min_ms']:.1f} to {values['max_ms']:.1f})")
+    for name, value in parts.items():
+        print(f"  {name:26} {value * 1e3:8.2f} ms  {value / total:6.1%}")
+    print(f"step_overhead: ratio={ratio:.3f} (by hand / ours; 1 means that the engine costs nothing)")
+    facts = {
+        "command": f"python benchmarks/step_overhead.py --model {options.model} --size_px {options.size_px} --images {options.images}",
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%d"),
+        "ratio": ratio,
+        "seconds": seconds,
+        "parts_s": parts,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="yolov5n")
+    parser.add_argument("--size_px", type=int, default=192)
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=10)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
