@@ -1,7 +1,7 @@
 """Trained detectors on pictures: `accel_det.load(path).detect(["image.jpg"])`."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,18 +157,29 @@ def load(path: str | Path, *, device: str = "cpu") -> Detector:
     info, state = read_export(_locate(path))
     if info.task != "detection":
         raise ExportError(f"{path}: task is {info.task!r}, expected 'detection'; this export is not a detector")
+    try:
+        model = build_network(info, state)
+    except ValueError as error:
+        raise ExportError(f"{path}: {error}") from None
+    return Detector(model, info, device=device)
+
+
+def build_network(info: ExportInfo, state: Mapping[str, Tensor]) -> ZooModel[Any, Any]:
+    """The network of an export, on the CPU, with its weights; draws nothing from torch's generator.
+
+    Raises:
+        ValueError: the zoo has no such network or option, or the weights are of another one.
+    """
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced below
-        model: ZooModel[Any, Any] = zoo.build(
-            info.model, num_classes=len(info.classes), options=info.options, inference=info.inference
-        )
+        model = zoo.build(info.model, num_classes=len(info.classes), options=info.options, inference=info.inference)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ExportError(
-            f"{path}: {layout.WEIGHTS} is not of {info.model} with these options ({first}); export again"
+            f"{layout.WEIGHTS} is not of {info.model} with these options ({first}); export again"
         ) from None
-    return Detector(model, info, device=device)
+    return model
 
 
 def _locate(path: str | Path) -> Path:

@@ -24,8 +24,8 @@ class ResizeRule(NamedTuple):
     """How an image gets the size that the network sees.
 
     Attributes:
-        mode: "letterbox" keeps the aspect inside a square of `size_px`, padded with grey; "shortest_edge" scales the shorter
-            side to `size_px`, the longer to at most `max_size_px`; "stretch" makes a square and distorts.
+        mode: "letterbox" keeps the aspect inside a square of `size_px`, padded with grey; "shortest_edge" scales the
+            shorter side to `size_px`, the longer to at most `max_size_px`; "stretch" makes a square and distorts.
         size_px: pixels.
         max_size_px: pixels; used by "shortest_edge" alone.
         multiple: a batch is padded to a multiple of this many pixels, the stride of the network.
@@ -96,7 +96,8 @@ def augment(
     if rng.random() < augmentation.flip:
         pixels = pixels.flip(-1)
         placement = boxes.compose(placement, Placement(-1.0, 1.0, float(pixels.shape[-1]), 0.0))
-    return pixels.contiguous(), place_target(target, placement, pixels.shape[-2:], augmentation), placement
+    size = (pixels.shape[-2], pixels.shape[-1])
+    return pixels.contiguous(), place_target(target, placement, size, augmentation), placement
 
 
 def place_target(
@@ -175,7 +176,8 @@ def _source_span(start: int, stop: int, scale: float, length: int) -> tuple[int,
 def _offset(room: int, translate: float, rng: np.random.Generator) -> int:
     """Where the image begins on the canvas: a crop (negative room) falls anywhere, padding is moved by `translate`."""
     freedom = translate if room > 0 else 1.0
-    return round(room * (0.5 + freedom * (rng.random() - 0.5)))
+    # Without freedom half of the room, rounded down as `boxes.letterbox` does; with all of it, rounded to the nearest.
+    return math.floor(room * (0.5 + freedom * (rng.random() - 0.5)) + 0.5 * freedom)
 
 
 def _augment_color(image: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
@@ -197,7 +199,7 @@ def _augment_color(image: Tensor, augmentation: Augmentation, rng: np.random.Gen
 def _resize(image: Tensor, height: int, width: int) -> Tensor:
     if image.shape[-2:] == (height, width):
         return image
-    resized: Tensor = functional.resize(image, [height, width], antialias=True)
+    resized: Tensor = functional.resize(image, [height, width], antialias=True)  # type: ignore[attr-defined]
     return resized
 
 

@@ -29,8 +29,8 @@ class LoadReport(NamedTuple):
         """One line with the counts and the first names of each kind."""
         parts = []
         for kind, found in zip(self._fields, self, strict=True):
-            some = "" if kind == "matched" or not found else f" ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
-            parts.append(f"{len(found)} {kind}{some}")
+            shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+            parts.append(f"{len(found)} {kind}" + (f" ({shown})" if found and kind != "matched" else ""))
         return "weights: " + ", ".join(parts)
 
 
@@ -43,7 +43,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     file = Path(path)
     file = file / "model.safetensors" if file.is_dir() else file
     if not file.is_file():
-        raise ValueError(f"model.weights: {file}: no such file; expected a .safetensors file or a folder that holds one")
+        raise ValueError(
+            f"model.weights: {file}: no such file; expected a .safetensors file, or a folder with model.safetensors"
+        )
     if file.suffix != ".safetensors":
         raise ValueError(
             f"model.weights: {file}: only .safetensors files are read, because others can run code when opened; "
@@ -97,7 +99,9 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
         hits = fnmatch.filter(parameters, pattern)
         if not hits:
             tops = sorted({".".join(name.split(".")[:3]) for name in parameters})
-            raise ValueError(f"model.freeze: `{pattern}` matches no parameter; names begin with {', '.join(tops[:8])}, ...")
+            raise ValueError(
+                f"model.freeze: `{pattern}` matches no parameter; names begin with {', '.join(tops[:8])}, ..."
+            )
         frozen += hits
     for name in frozen:
         parameters[name].requires_grad_(False)

@@ -4,7 +4,8 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from accel_det.models.base import Inference, ZooModel
 
@@ -51,9 +52,7 @@ _YOLO5 = "YOLOv5 v6.0 architecture, from its published description; CIoU: Zheng 
 
 
 def _torchvision(name: str, parameters_m: float, size_px: int, resize: str, source: str) -> ModelCard:
-    return ModelCard(
-        name, "detection", "torchvision", "TorchvisionOptions", parameters_m, size_px, resize, 32, source
-    )
+    return ModelCard(name, "detection", "torchvision", "TorchvisionOptions", parameters_m, size_px, resize, 32, source)
 
 
 def _yolov5(name: str, parameters_m: float) -> ModelCard:
@@ -124,38 +123,51 @@ def build(
 
 def option_table(name: str) -> dict[str, tuple[str, OptionValue]]:
     """The settings of a network: name -> (type, default)."""
-    return {
-        field.name: (str(getattr(field.type, "__name__", field.type)), _default(field))
-        for field in dataclasses.fields(card(name).options_type())
-    }
+    options_type = card(name).options_type()
+    kinds = get_type_hints(options_type)
+    return {field.name: (_kind_text(kinds[field.name]), field.default) for field in dataclasses.fields(options_type)}
 
 
 def _typed_options(found: ModelCard, options: Mapping[str, OptionValue]) -> Any:
-    known = {field.name: field for field in dataclasses.fields(found.options_type())}
+    options_type = found.options_type()
+    known = {field.name: field.default for field in dataclasses.fields(options_type)}
+    kinds = get_type_hints(options_type)
     values: dict[str, Any] = {}
     for key, value in options.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean `{close[0]}`?" if close else ""
-            raise ValueError(f"model.options: {found.name} has no option `{key}`{hint} (known: {', '.join(known) or 'none'})")
-        default = _default(known[key])
-        values[key] = tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value
-        if not _same_kind(values[key], default):
             raise ValueError(
-                f"model.options.{key} is {value!r}, expected {type(default).__name__} such as {default!r} for {found.name}"
+                f"model.options: {found.name} has no option `{key}`{hint} (known: {', '.join(known) or 'none'})"
             )
-    return found.options_type()(**values)
+        values[key] = tuple(value) if isinstance(value, list) else value
+        if not _fits(values[key], kinds[key]):
+            raise ValueError(
+                f"model.options.{key} is {value!r}, expected {_kind_text(kinds[key])}, by default {known[key]!r}, "
+                f"for {found.name}"
+            )
+    try:
+        return options_type(**values)
+    except ValueError as error:
+        raise ValueError(f"model.options of {found.name}: {error}") from None
 
 
-def _same_kind(value: object, default: object) -> bool:
-    if default is None:
-        return True
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, int | float)
-    return isinstance(value, type(default))
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value is of an annotated kind; a whole number is also a float, and true is not 1."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        each = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return len(value) == len(each) and all(map(_fits, value, each))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    return field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+def _kind_text(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")

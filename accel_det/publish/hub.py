@@ -107,14 +107,14 @@ def push_folder(folder: Path, *, to: Destination, message: str, wait: Wait = tim
         ExportError: the folder is no whole export, or holds the access token.
     """
     with OpenExport(folder) as export:
-        return _push(export, to, message, wait)
+        return _push(export, to, message=message, wait=wait)
 
 
 def try_push(folder: Path, *, to: Destination, message: str, wait: Wait = time.sleep) -> PushResult:
     """As `push_folder`, but a failure is a result."""
     try:
         with OpenExport(folder) as export:
-            return _try_push(export, to, message, wait)
+            return _try_push(export, to, message=message, wait=wait)
     except layout.ExportError as error:
         return PushResult(False, to.repo, error=str(error))
 
@@ -178,33 +178,20 @@ class BackgroundPusher:
     """Pushes exports while training goes on: one thread, the newest export wins, nothing it meets reaches training.
 
     Args:
-        repo, private, token, endpoint, attempts: as of `Destination`.
+        to: where.
         report: takes one line for each push that ended; called from the thread.
         wait: how to pass seconds between attempts.
-
-    Raises:
-        PushError: `repo` is no owner/name.
     """
 
-    def __init__(
-        self,
-        *,
-        repo: str,
-        private: bool = True,
-        token: str | None = None,
-        endpoint: str | None = None,
-        attempts: int = 3,
-        report: Callable[[str], None] | None = None,
-        wait: Wait = time.sleep,
-    ) -> None:
-        self._to = Destination(repo, private=private, token=token, endpoint=endpoint, attempts=attempts)
+    def __init__(self, to: Destination, *, report: Callable[[str], None], wait: Wait = time.sleep) -> None:
+        self._to = to
         self._report = report
         self._wait = wait
         self._condition = threading.Condition()
         self._pending: tuple[OpenExport, str] | None = None
         self._busy = False
         self._closed = False
-        self._last = "nothing was pushed"
+        self._last: PushResult | None = None
         threading.Thread(target=self._work, name="push", daemon=True).start()
 
     def submit(self, folder: Path, *, message: str) -> None:
@@ -222,18 +209,18 @@ class BackgroundPusher:
         if dropped is not None:
             dropped[0].close()
 
-    def close(self, *, timeout_s: float) -> str:
+    def close(self, *, timeout_s: float) -> PushResult | None:
         """Wait for what is under way, at most so many seconds; nothing is taken afterwards.
 
         Returns:
-            One line: what became of the last export.
+            What became of the last export; None if there was none.
         """
         with self._condition:
             self._closed = True
             self._condition.notify_all()
             if self._condition.wait_for(lambda: self._pending is None and not self._busy, timeout=timeout_s):
                 return self._last
-        return f"not pushed to {self._to.repo}: still under way after {timeout_s:g} s; {_AGAIN}"
+        return PushResult(False, self._to.repo, error=f"still under way after {timeout_s:g} s; {_AGAIN}")
 
     def _work(self) -> None:
         while True:
@@ -246,32 +233,31 @@ class BackgroundPusher:
                 (export, message), self._pending = self._pending, None
                 self._busy = True
             with export:
-                result = _try_push(export, self._to, message, self._wait)
+                result = _try_push(export, self._to, message=message, wait=self._wait)
             self._tell(result)
 
     def _tell(self, result: PushResult) -> None:
-        self._last = result.line()
-        if self._report is not None:
-            with contextlib.suppress(Exception):  # a journal that is closed or full ends neither thread nor training
-                self._report(self._last)
+        self._last = result
+        with contextlib.suppress(Exception):  # a journal that is closed or full ends neither thread nor training
+            self._report(result.line())
 
 
-def _try_push(export: OpenExport, to: Destination, message: str, wait: Wait) -> PushResult:
+def _try_push(export: OpenExport, to: Destination, *, message: str, wait: Wait) -> PushResult:
     try:
-        return _push(export, to, message, wait)
+        return _push(export, to, message=message, wait=wait)
     except (PushError, layout.ExportError) as error:
         return PushResult(False, to.repo, error=str(error))
     except Exception as error:
         return PushResult(False, to.repo, error=_explain(error, _secrets(to.token)))
 
 
-def _push(export: OpenExport, to: Destination, message: str, wait: Wait) -> PushResult:
+def _push(export: OpenExport, to: Destination, *, message: str, wait: Wait) -> PushResult:
     secrets = _secrets(to.token)
     export.check(secrets)
     for attempt in range(to.attempts):
         try:
             with _quiet_hub():
-                return _commit(export, to, message)
+                return _commit(export, to, message=message)
         except Exception as error:  # the hub's client raises nearly anything
             if attempt + 1 == to.attempts or not _may_pass(error):
                 raise PushError(_explain(error, secrets)) from None
@@ -279,7 +265,7 @@ def _push(export: OpenExport, to: Destination, message: str, wait: Wait) -> Push
     raise AssertionError("unreachable")
 
 
-def _commit(export: OpenExport, to: Destination, message: str) -> PushResult:
+def _commit(export: OpenExport, to: Destination, *, message: str) -> PushResult:
     from huggingface_hub import CommitOperationAdd, HfApi, get_session
 
     # By itself it waits without limit: a hub that accepts a connection and says nothing would hold the thread for ever.
@@ -344,7 +330,7 @@ def _explain(error: BaseException, secrets: tuple[str, ...]) -> str:
 
 @contextlib.contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """Without what the client and its HTTP library log: signed addresses and whatever a server repeats are in there, and
+    """Without what the client and its HTTP library log: it holds signed addresses and whatever a server repeats, and
     every failure is told in one line here."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     before = [logger.level for logger in loggers]

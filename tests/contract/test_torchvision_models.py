@@ -34,7 +34,10 @@ def target_of(boxes: list[list[float]], *, crowd: list[bool] | None = None) -> B
     count = len(boxes)
     labels = torch.arange(count) % NUM_CLASSES
     return BoxTarget(
-        torch.tensor(boxes).reshape(count, 4), labels, torch.tensor(crowd or [False] * count, dtype=torch.bool), labels
+        torch.tensor(boxes, dtype=torch.float32).reshape(count, 4),
+        labels,
+        torch.tensor(crowd or [False] * count, dtype=torch.bool),
+        labels,
     )
 
 

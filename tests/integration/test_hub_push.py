@@ -230,14 +230,8 @@ def test_push_run_takes_the_export_that_is_asked_for(hub: FakeHub, tmp_path: Pat
     assert "the hub answered 403" in refused.error
 
 
-def pusher(hub: FakeHub, report: list[str], *, wait: object = no_wait) -> BackgroundPusher:
-    return BackgroundPusher(
-        repo=REPO,
-        token=TOKEN,
-        endpoint=hub.address,
-        report=report.append,
-        wait=wait,  # type: ignore[arg-type]
-    )
+def pusher(hub: FakeHub, report: list[str]) -> BackgroundPusher:
+    return BackgroundPusher(to(hub), report=report.append, wait=no_wait)
 
 
 def test_in_the_background_submitting_takes_no_time_and_the_newest_export_wins(hub: FakeHub, tmp_path: Path) -> None:
@@ -255,10 +249,11 @@ def test_in_the_background_submitting_takes_no_time_and_the_newest_export_wins(h
         slowest_s = max(slowest_s, time.monotonic() - start)
         while number == 1 and not any("/commit/" in request for request in hub.requests):
             time.sleep(0.005)
-    line = background.close(timeout_s=20)
+    result = background.close(timeout_s=20)
     assert slowest_s < 0.3
-    assert line == lines[-1]
-    assert line.startswith(f"pushed to {hub.address}/{REPO}, revision ")
+    assert result is not None
+    assert result.revision == revision_name(expected[5])
+    assert lines[-1] == result.line() == f"pushed to {hub.address}/{REPO}, revision {result.revision}"
     assert hub.repositories[REPO].revisions == [expected[1], expected[5]]
     assert hub.repositories[REPO].messages == ["step 1", "step 5"]
 
@@ -275,25 +270,28 @@ def test_in_the_background_a_failing_hub_is_told_and_training_goes_on(
     lines: list[str] = []
     background = pusher(hub, lines)
     background.submit(export(tmp_path / "best"), message="x")
-    line = background.close(timeout_s=20)
-    assert lines == [line]
-    assert line.startswith(f"not pushed to {REPO}: ")
-    assert "\n" not in line
+    result = background.close(timeout_s=20)
+    assert result is not None
+    assert not result.ok
+    assert lines == [result.line()]
+    assert lines[0].startswith(f"not pushed to {REPO}: ")
+    assert "\n" not in lines[0]
     assert hub.head(REPO) == {}
     background.submit(tmp_path / "best", message="too late")
-    assert background.close(timeout_s=1) == line
+    assert background.close(timeout_s=1) == result
 
 
 def test_in_the_background_neither_a_missing_folder_nor_a_broken_report_raises(hub: FakeHub, tmp_path: Path) -> None:
     def broken(_: str) -> None:
         raise OSError("the journal is closed")
 
-    background = BackgroundPusher(repo=REPO, token=TOKEN, endpoint=hub.address, report=broken)
+    background = BackgroundPusher(to(hub), report=broken)
     background.submit(tmp_path / "missing", message="x")
     background.submit(export(tmp_path / "best"), message="x")
-    assert background.close(timeout_s=20).startswith("pushed to ")
-    with pytest.raises(PushError, match="expected owner/name"):
-        BackgroundPusher(repo="no-owner")
+    result = background.close(timeout_s=20)
+    assert result is not None
+    assert result.ok
+    assert hub.head(REPO) == contents(tmp_path / "best")
 
 
 def test_closing_does_not_wait_longer_than_it_is_told(hub: FakeHub, tmp_path: Path) -> None:
@@ -301,9 +299,11 @@ def test_closing_does_not_wait_longer_than_it_is_told(hub: FakeHub, tmp_path: Pa
     background = pusher(hub, [])
     background.submit(export(tmp_path / "best"), message="x")
     start = time.monotonic()
-    assert "still under way after 0.1 s" in background.close(timeout_s=0.1)
+    result = background.close(timeout_s=0.1)
     assert time.monotonic() - start < 0.8
-    assert "nothing was pushed" in pusher(hub, []).close(timeout_s=5)
+    assert result is not None
+    assert "still under way after 0.1 s" in result.error
+    assert pusher(hub, []).close(timeout_s=5) is None
 
 
 @pytest.mark.parametrize("step", ["PUT /large", "/commit/"])

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from publish_cases import export_info, small_state
-from torch import Tensor
+from torch import Tensor, nn
 
 from accel_det import inference
 from accel_det.data.transforms import ResizeRule
@@ -35,10 +35,13 @@ def one_thread() -> Iterator[None]:
 
 
 class Finder(ZooModel[BoxTarget, Detections]):
-    """Finds the extent of bright pixels of each image, twice; its scores tell the size of the batch image that it saw."""
+    """Finds the extent of bright pixels of each image, twice; its scores tell the size of the batch image."""
 
     def losses(self, batch: Batch[BoxTarget]) -> Losses:
         raise AssertionError("a detector does not train")
+
+    def compilable(self) -> list[nn.Module]:
+        return []
 
     def predict(self, batch: Batch[BoxTarget]) -> list[Detections]:
         assert not torch.is_grad_enabled()

@@ -2,5 +2,6 @@
 
 from accel_det.data.street.scenes import Crop, crops, scene, sequence
 from accel_det.data.street.stage import CLASSES, Scene
+from accel_det.data.street.table import read
 
-__all__ = ["CLASSES", "Crop", "Scene", "crops", "scene", "sequence"]
+__all__ = ["CLASSES", "Crop", "Scene", "crops", "read", "scene", "sequence"]

@@ -81,8 +81,13 @@ class Street(NamedTuple):
     props: tuple[Prop, ...]
 
 
-def street_of(looks_seed: int, *key: int | str, first_identity: int = 0) -> Street:
-    """The street of a key; its looks_seed alone decides how its people and vehicles look."""
+def street_of(looks_seed: int, *key: int | str, first_identity: int = 0, crowding: float = 1.0) -> Street:
+    """The street of a key.
+
+    Args:
+        looks_seed: alone decides how people and vehicles look.
+        crowding: factor on how many of them there are.
+    """
     draws = Draws(looks_seed, "street", *key)
     zebra_y = draws.uniform(12.0, 22.0)
     gray = draws.integer(84, 116)
@@ -92,8 +97,8 @@ def street_of(looks_seed: int, *key: int | str, first_identity: int = 0) -> Stre
         first_identity=first_identity,
         key=key,
         zebra_y=zebra_y,
-        crowd=draws.uniform(0.6, 1.5),
-        traffic=draws.uniform(0.7, 1.5),
+        crowd=crowding * draws.uniform(0.6, 1.5),
+        traffic=crowding * draws.uniform(0.7, 1.5),
         asphalt=(gray, gray, gray + draws.integer(0, 8)),
         paving=paving,
         cycle_path=draws.choice(((gray - 6, gray - 6, gray), (150, 92, 80), (96, 128, 108))),

@@ -41,12 +41,12 @@ class Light(NamedTuple):
     def tint(self, colour: Colour, depth: float, *, shines: bool = False) -> Colour:
         """The colour of a thing seen from a distance in metres."""
         clear = math.exp(-self.fog_per_m * max(depth, 0.0))
-        gain = (1.0, 1.0, 1.0) if shines else self.gain
-        red, green, blue = (
-            min(255, max(0, int(value * factor * clear + mist * (1 - clear) + 0.5)))
-            for value, factor, mist in zip(colour, gain, self.fog, strict=True)
-        )
-        return red, green, blue
+        veil = 1.0 - clear
+        gain_r, gain_g, gain_b = (clear, clear, clear) if shines else (clear * gain for gain in self.gain)
+        red = int(colour[0] * gain_r + self.fog[0] * veil + 0.5)
+        green = int(colour[1] * gain_g + self.fog[1] * veil + 0.5)
+        blue = int(colour[2] * gain_b + self.fog[2] * veil + 0.5)
+        return min(red, 255), min(green, 255), min(blue, 255)
 
     def plain(self) -> "Light":
         """The same without shadows, glow, noise and blur: every pixel belongs to one thing."""
@@ -92,11 +92,12 @@ def pick_light(draws: Draws) -> Light:
 
 def shaded(colour: Colour, factor: float) -> Colour:
     """The colour, darker (factor < 1) or lighter."""
-    red, green, blue = (min(255, max(0, int(value * factor + 0.5))) for value in colour)
-    return red, green, blue
+    red, green, blue = colour
+    return min(255, int(red * factor + 0.5)), min(255, int(green * factor + 0.5)), min(255, int(blue * factor + 0.5))
 
 
 def mixed(first: Colour, second: Colour, share: float) -> Colour:
     """Between two colours: the first at share 0, the second at 1."""
-    red, green, blue = (int(a + (b - a) * share + 0.5) for a, b in zip(first, second, strict=True))
+    rest = 1.0 - share
+    red, green, blue = (int(a * rest + b * share + 0.5) for a, b in zip(first, second, strict=True))
     return red, green, blue

@@ -18,6 +18,8 @@ from accel_det.data.street.view import View
 
 # A scene's or a camera's street has fewer identities than this.
 IDENTITIES_PER_STREET = 20_000
+# Of a single scene: few enough that a small detector learns it in minutes, enough that they hide one another.
+CROWDING = 0.35
 
 
 class Crop(NamedTuple):
@@ -44,18 +46,20 @@ def camera_of(seed: int, camera: int, *, height: int, width: int) -> tuple[View,
     return view, light_of(draws, LIGHTS[camera % len(LIGHTS)])
 
 
-def scene(seed: int, index: int, *, height: int, width: int) -> Scene:
+def scene(seed: int, index: int, *, height: int, width: int, crowding: float = CROWDING) -> Scene:
     """One picture of a street of its own, in a light of its own, with people of its own.
 
     Args:
         seed, index: any integers >= 0; the scene is a pure function of them and the size.
         height, width: of the image, pixels, at least 32.
+        crowding: factor on how many road users there are; 1 is a busy street.
 
     Raises:
         ValueError: a seed or index is negative, or the size is too small.
     """
     _check_size(height, width)
-    street = street_of(seed, "scene", index, first_identity=index * IDENTITIES_PER_STREET)
+    first = index * IDENTITIES_PER_STREET
+    street = street_of(seed, "scene", index, first_identity=first, crowding=crowding)
     draws = Draws(seed, "scene", index)
     stage = Stage(street, view=view_of(draws, height=height, width=width), light=pick_light(draws))
     time_s = draws.uniform(0, CYCLE_S)

@@ -62,17 +62,19 @@ class Tile(NamedTuple):
 
 def extent(shapes: Sequence[Shape]) -> tuple[float, float, float, float]:
     """(x1, y1, x2, y2) pixels around shapes, not fewer than one."""
-    x1 = y1 = math.inf
-    x2 = y2 = -math.inf
+    across: list[float] = []
+    upright: list[float] = []
     for shape in shapes:
         if isinstance(shape, Disc):
-            (x, y), across, upright = shape.center, shape.radius_x, shape.radius_y
-            x1, y1, x2, y2 = min(x1, x - across), min(y1, y - upright), max(x2, x + across), max(y2, y + upright)
-            continue
-        margin = shape.width / 2 if isinstance(shape, Stroke) else 0.0
-        for x, y in shape.points:
-            x1, y1, x2, y2 = min(x1, x - margin), min(y1, y - margin), max(x2, x + margin), max(y2, y + margin)
-    return x1, y1, x2, y2
+            (x, y), radius_x, radius_y = shape.center, shape.radius_x, shape.radius_y
+            across += (x - radius_x, x + radius_x)
+            upright += (y - radius_y, y + radius_y)
+        elif shape.points:
+            margin = shape.width / 2 if isinstance(shape, Stroke) else 0.0
+            xs, ys = zip(*shape.points, strict=True)
+            across += (min(xs) - margin, max(xs) + margin)
+            upright += (min(ys) - margin, max(ys) + margin)
+    return min(across), min(upright), max(across), max(upright)
 
 
 def draw_shape(

@@ -161,6 +161,8 @@ def _crossers(street: Street, stream: int, *, duration_s: float) -> list[_Crosse
     crossers: list[_Crosser] = []
     for cycle in range(-2, int(duration_s / CYCLE_S) + 3):
         for _ in range(draws.integer(1, 5)):
+            if draws.uniform() > street.crowd:
+                continue
             identity = _number(street, stream, len(crossers))
             at_s = cycle * CYCLE_S + GO_S + draws.uniform(0.0, 1.2)
             y = street.zebra_y + draws.uniform(-0.4, 0.4) * ZEBRA_LENGTH

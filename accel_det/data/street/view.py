@@ -5,6 +5,7 @@ Image: pixels; x to the right, y down. Letters: N points.
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -37,26 +38,19 @@ class View(NamedTuple):
     height: int
     width: int
 
-    @property
-    def axes(self) -> Array:
-        """(3, 3): the rows are the directions right, down and forward of the camera, in world coordinates."""
-        sin_y, cos_y, sin_p, cos_p = math.sin(self.yaw), math.cos(self.yaw), math.sin(self.pitch), math.cos(self.pitch)
-        right = (cos_y, -sin_y, 0.0)
-        down = (-sin_y * sin_p, -cos_y * sin_p, -cos_p)
-        forward = (sin_y * cos_p, cos_y * cos_p, -sin_p)
-        return np.array((right, down, forward))
-
     def camera_space(self, points: Array) -> Array:
         """(..., 3) world metres -> (..., 3) right, down, forward metres from the camera."""
-        shifted: Array = points - np.array((self.x, self.y, self.z))
-        return shifted @ self.axes.T
+        origin, axes = _frame(self.x, self.y, self.z, self.yaw, self.pitch)
+        seen: Array = (points - origin) @ axes
+        return seen
 
     def project(self, points: Array) -> tuple[Array, Array]:
         """(..., 3) world metres -> (..., 2) pixels and (...) depth in metres; what lies behind is held at the near plane."""
         seen = self.camera_space(points)
         depth = seen[..., 2]
         scale = self.focal / np.maximum(depth, NEAR_M)
-        pixels = seen[..., :2] * scale[..., None] + np.array((self.center_x, self.center_y))
+        pixels = seen[..., :2] * scale[..., None]
+        pixels += (self.center_x, self.center_y)
         return pixels, depth
 
     def outline(self, polygon: Array) -> list[Point]:
@@ -86,3 +80,13 @@ class View(NamedTuple):
     def horizon(self) -> float:
         """The image row of the horizon, pixels; may lie outside the image."""
         return self.center_y - self.focal * math.tan(self.pitch)
+
+
+@lru_cache(maxsize=64)
+def _frame(x: float, y: float, z: float, yaw: float, pitch: float) -> tuple[Array, Array]:
+    """The camera's place (3,), and (3, 3) whose columns are its directions right, down and forward, in the world."""
+    sin_y, cos_y, sin_p, cos_p = math.sin(yaw), math.cos(yaw), math.sin(pitch), math.cos(pitch)
+    right = (cos_y, -sin_y, 0.0)
+    down = (-sin_y * sin_p, -cos_y * sin_p, -cos_p)
+    forward = (sin_y * cos_p, cos_y * cos_p, -sin_p)
+    return np.array((x, y, z)), np.array((right, down, forward)).T

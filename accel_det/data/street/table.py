@@ -1,0 +1,135 @@
+"""The street as a table in the Hub's object-detection convention, drawn by several processes and kept in a cache."""
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypedDict
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from accel_det.data.street.cache import cached
+from accel_det.data.street.parallel import in_order
+from accel_det.data.street.scenes import CROWDING, scene
+from accel_det.data.street.stage import CLASSES
+
+# Scenes are numbered, and so are their people; the ranges of the splits are apart.
+_FIRST_SCENE = {"train": 0, "val": 1_000_000}
+_IMAGES = {"train": 640, "val": 128}
+_MOST_IMAGES = 1_000_000
+_JPEG_QUALITY = 95
+_LOWEST = {"seed": 0, "images": 1, "height": 32, "width": 32}
+
+
+class _Parameters(NamedTuple):
+    """What a table is a pure function of, beside the drawing code."""
+
+    split: str
+    seed: int
+    images: int
+    height: int
+    width: int
+    crowding: float
+
+
+class _Objects(TypedDict):
+    bbox: list[list[float]]
+    category: list[int]
+    area: list[float]
+    iscrowd: list[int]
+
+
+class _Row(TypedDict):
+    image: dict[str, bytes | str]
+    image_id: int
+    height: int
+    width: int
+    objects: _Objects
+
+
+def read(split: str, parameters: Mapping[str, int | float | str]) -> tuple[datasets.Dataset, tuple[str, ...]]:
+    """The scenes of a split, from the cache where they have been drawn before.
+
+    Args:
+        split: "train" or "val", which share neither a scene nor an identity.
+        parameters: seed (0), images (640 of train, 128 of val), height (240) and width (320) in pixels, and crowding
+            (0.35), the factor on how many road users there are.
+
+    Returns:
+        Columns image {bytes: JPEG, path: a name}, image_id, height, width, objects {bbox: xywh in pixels, category,
+        area: of the box in square pixels, iscrowd: too hidden or too small to be asked for}; and the class names.
+
+    Raises:
+        ValueError: the split or a parameter is unknown, or a value is of the wrong type or out of its range.
+    """
+    asked = _checked(split, parameters)
+    return cached(asked._asdict(), lambda: _draw(asked), features=_features()), CLASSES
+
+
+def _checked(split: str, parameters: Mapping[str, int | float | str]) -> _Parameters:
+    if split not in _FIRST_SCENE:
+        raise ValueError(f"street: no split {split!r}; it has {' and '.join(_FIRST_SCENE)}")
+    values: dict[str, int] = {"seed": 0, "images": _IMAGES[split], "height": 240, "width": 320}
+    crowding = float(CROWDING)
+    for name, value in parameters.items():
+        if name == "crowding":
+            if isinstance(value, (bool, str)) or not 0 < value <= 4:
+                raise ValueError(f"street, parameter crowding: {value!r} is not a number in (0, 4]; 0.35 is usual")
+            crowding = float(value)
+        elif name not in values:
+            raise ValueError(f"street: unknown parameter {name!r}; known are {', '.join((*values, 'crowding'))}")
+        elif isinstance(value, bool) or not isinstance(value, int) or value < _LOWEST[name]:
+            raise ValueError(f"street, parameter {name}: {value!r} is not a whole number >= {_LOWEST[name]}")
+        else:
+            values[name] = value
+    if values["images"] > _MOST_IMAGES:
+        raise ValueError(f"street, parameter images: {values['images']} is more than a split has, {_MOST_IMAGES}")
+    return _Parameters(split=split, crowding=crowding, **values)
+
+
+def _draw(asked: _Parameters) -> pa.Table:
+    first = _FIRST_SCENE[asked.split]
+    rows = in_order(lambda position: _row(asked, first + position, position=position), asked.images)
+    return _arrow(rows)
+
+
+def _row(asked: _Parameters, index: int, *, position: int) -> _Row:
+    drawn = scene(asked.seed, index, height=asked.height, width=asked.width, crowding=asked.crowding)
+    corners = drawn.boxes
+    sides = corners[:, 2:] - corners[:, :2]
+    file = io.BytesIO()
+    Image.fromarray(drawn.image).save(file, "JPEG", quality=_JPEG_QUALITY)
+    return {
+        "image": {"bytes": file.getvalue(), "path": f"street-{asked.split}-{position:06d}.jpg"},
+        "image_id": position,
+        "height": asked.height,
+        "width": asked.width,
+        "objects": {
+            "bbox": np.concatenate((corners[:, :2], sides), axis=1).tolist(),
+            "category": drawn.labels.tolist(),
+            "area": sides.prod(axis=1).tolist(),
+            "iscrowd": drawn.ignored.astype(int).tolist(),
+        },
+    }
+
+
+def _features() -> datasets.Features:
+    return datasets.Features(
+        {
+            "image": datasets.Image(decode=False),
+            "image_id": datasets.Value("int64"),
+            "height": datasets.Value("int64"),
+            "width": datasets.Value("int64"),
+            "objects": {
+                "bbox": datasets.List(datasets.List(datasets.Value("float32"))),
+                "category": datasets.List(datasets.ClassLabel(names=list(CLASSES))),
+                "area": datasets.List(datasets.Value("float32")),
+                "iscrowd": datasets.List(datasets.Value("int8")),
+            },
+        }
+    )
+
+
+def _arrow(rows: Iterable[_Row]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=_features().arrow_schema).combine_chunks()
