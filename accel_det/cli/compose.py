@@ -69,8 +69,7 @@ def resize_rule(config: Config) -> ResizeRule:
         raise ValueError(
             f"data.resize.size_px is {resize.size_px}, but {card.name} needs a multiple of {card.multiple_px}: use {near}"
         )
-    multiple = 1 if resize.mode == "stretch" and card.family == "torchvision" else card.multiple_px
-    return ResizeRule(resize.mode, resize.size_px, resize.max_size_px, multiple)
+    return ResizeRule(resize.mode, resize.size_px, resize.max_size_px, card.multiple_px)
 
 
 def inference(config: Config) -> Inference:

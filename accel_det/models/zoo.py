@@ -69,8 +69,10 @@ _CARDS = {
         _torchvision("retinanet_resnet50_fpn", 33.8, 800, "shortest_edge", _RETINA),
         _torchvision("retinanet_resnet50_fpn_v2", 38.0, 800, "shortest_edge", _RETINA_V2),
         _torchvision("fcos_resnet50_fpn", 32.1, 800, "shortest_edge", "Tian et al., FCOS, 2019"),
-        _torchvision("ssd300_vgg16", 35.1, 300, "stretch", "Liu et al., SSD, 2016"),
-        _torchvision("ssdlite320_mobilenet_v3_large", 3.4, 320, "stretch", "Howard et al., MobileNetV3, 2019"),
+        _torchvision("ssd300_vgg16", 35.1, 300, "stretch", "Liu et al., SSD, 2016", multiple_px=1),
+        _torchvision(
+            "ssdlite320_mobilenet_v3_large", 3.4, 320, "stretch", "Howard et al., MobileNetV3, 2019", multiple_px=1
+        ),
         _yolov5("yolov5n", 1.9),
         _yolov5("yolov5s", 7.2),
         _yolov5("yolov5m", 21.2),

@@ -9,8 +9,8 @@ from torchvision.models import detection
 from torchvision.ops import FrozenBatchNorm2d
 
 from accel_det.models.base import Inference
-from accel_det.models.torchvision import INPUTS, NAMES, TorchvisionDetector, TorchvisionOptions, build
-from accel_det.models.torchvision_matching import (
+from accel_det.models.torchvision.build import INPUTS, NAMES, TorchvisionDetector, TorchvisionOptions, build
+from accel_det.models.torchvision.matching import (
     BACKGROUND,
     IGNORED,
     match_by_iou,
@@ -18,7 +18,7 @@ from accel_det.models.torchvision_matching import (
     match_points,
     overlaps,
 )
-from accel_det.models.torchvision_sampling import (
+from accel_det.models.torchvision.sampling import (
     draw_without_replacement,
     image_generator,
     sample_balanced,

@@ -105,8 +105,8 @@ def test_a_run_continues_on_other_numbers_of_processes_as_if_it_had_stayed_on_on
     config: Path, untouched: Reference
 ) -> None:
     name = "resized"
-    # Adam's first updates are signs of gradients: they blow rounding up. SGD passes it on as it is.
-    common = ["--model.batch_norm", "synchronized", "--optimizer.name", "sgd", "--optimizer.lr", "0.01"]
+    # Adam's first updates are signs of gradients, and live norms of 2x2 maps are ill-conditioned: both blow rounding up.
+    common = ["--model.batch_norm", "frozen", "--optimizer.name", "sgd", "--optimizer.lr", "0.01"]
     run = config.parent / name
     for life_number, (world, stop_after) in enumerate(((2, 3), (1, 5), (4, STEPS))):
         start = [*arguments(config, name=name, world=world, micro=1), *common]

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torchvision.models import detection
 
 from accel_det.models.base import Inference
-from accel_det.models.torchvision import NAMES, TorchvisionDetector, TorchvisionOptions, build
-from accel_det.models.torchvision_geometry import default_boxes, vgg_grid
+from accel_det.models.torchvision.build import NAMES, TorchvisionDetector, TorchvisionOptions, build
+from accel_det.models.torchvision.geometry import default_boxes, vgg_grid
 from accel_det.types import Batch, BoxTarget, Frame, Losses
 
 HEIGHT, WIDTH = 64, 32

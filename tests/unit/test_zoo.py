@@ -8,7 +8,7 @@ import torch
 
 from accel_det.models import zoo
 from accel_det.models.base import Inference, ZooModel
-from accel_det.models.torchvision import INPUTS, NAMES
+from accel_det.models.torchvision.build import INPUTS, NAMES
 
 
 def refusal(name: str, **options: Any) -> str:

@@ -12,10 +12,10 @@ from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.models.detection.ssd import SSD
 
-from accel_det.models.torchvision_base import Found, TorchvisionDetector, precise, with_boxes_in
-from accel_det.models.torchvision_geometry import Sizes, default_boxes, grid_anchors, padded_canvas
-from accel_det.models.torchvision_losses import fcos_losses, generalized_iou_loss, retinanet_losses, ssd_losses
-from accel_det.models.torchvision_matching import (
+from accel_det.models.torchvision.base import Found, TorchvisionDetector, precise, with_boxes_in
+from accel_det.models.torchvision.geometry import Sizes, default_boxes, grid_anchors, padded_canvas
+from accel_det.models.torchvision.losses import fcos_losses, generalized_iou_loss, retinanet_losses, ssd_losses
+from accel_det.models.torchvision.matching import (
     Assignment,
     assignment,
     match_by_iou,

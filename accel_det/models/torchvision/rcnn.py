@@ -12,7 +12,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops.poolers import initLevelMapper
 
-from accel_det.models.torchvision_base import (
+from accel_det.models.torchvision.base import (
     Found,
     Pixels,
     TorchvisionDetector,
@@ -20,10 +20,10 @@ from accel_det.models.torchvision_base import (
     precise,
     with_boxes_in,
 )
-from accel_det.models.torchvision_geometry import Grid, Sizes, grid_anchors
-from accel_det.models.torchvision_losses import roi_losses, rpn_losses
-from accel_det.models.torchvision_matching import BACKGROUND, look_up, match_by_iou, overlaps
-from accel_det.models.torchvision_sampling import ROI_STREAM, RPN_STREAM, sample_balanced
+from accel_det.models.torchvision.geometry import Grid, Sizes, grid_anchors
+from accel_det.models.torchvision.losses import roi_losses, rpn_losses
+from accel_det.models.torchvision.matching import BACKGROUND, look_up, match_by_iou, overlaps
+from accel_det.models.torchvision.sampling import ROI_STREAM, RPN_STREAM, sample_balanced
 from accel_det.types import Batch, BoxTarget, Losses
 
 

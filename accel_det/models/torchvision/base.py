@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from accel_det.models.base import ZooModel
-from accel_det.models.torchvision_geometry import Grid, Sizes, normalized_canvas
+from accel_det.models.torchvision.geometry import Grid, Sizes, normalized_canvas
 from accel_det.types import Batch, BoxTarget, Detections
 
 

@@ -19,10 +19,10 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import FrozenBatchNorm2d
 
 from accel_det.models.base import Inference
-from accel_det.models.torchvision_base import Pixels, TorchvisionDetector
-from accel_det.models.torchvision_dense import FCOSDetector, RetinaNetDetector, SSDDetector
-from accel_det.models.torchvision_geometry import AtLeastThreeWide, pyramid, vgg_grid
-from accel_det.models.torchvision_rcnn import FasterRCNNDetector
+from accel_det.models.torchvision.base import Pixels, TorchvisionDetector
+from accel_det.models.torchvision.dense import FCOSDetector, RetinaNetDetector, SSDDetector
+from accel_det.models.torchvision.geometry import AtLeastThreeWide, pyramid, vgg_grid
+from accel_det.models.torchvision.rcnn import FasterRCNNDetector
 
 __all__ = ["INPUTS", "NAMES", "InputHint", "TorchvisionDetector", "TorchvisionOptions", "build"]
 
