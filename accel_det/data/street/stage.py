@@ -26,10 +26,12 @@ CLASSES: tuple[str, ...] = ("person", "cyclist", "car", "bus")
 VISIBLE_ENOUGH = 0.3
 VISIBLE_AT_ALL = 0.1
 # An object lower than this share of the image height is ignored: too small to be told what it is.
-SMALLEST = 0.075
+SMALLEST = 0.1
 
 _HALF_WIDTH = (0.25, 0.3, 0.9, 1.25)
 _HEIGHT = (1.75, 1.75, 1.5, 3.0)
+# Seen from above, a vehicle is higher in the image than it is high.
+_TALLEST = (2.2, 2.2, 3.2, 7.0)
 
 
 class Scene(NamedTuple):
@@ -53,11 +55,12 @@ class Scene(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """A tile in the picture; actor is None for a thing. order: the greater, the farther."""
+    """A tile in the picture. order: the greater, the farther. lamp: world metres of the light that it carries."""
 
     order: tuple[int, float]
     tile: Tile
-    actor: Actor | None
+    actor: Actor | None = None
+    lamp: tuple[float, float, float] | None = None
 
 
 class Stage:
@@ -67,50 +70,43 @@ class Stage:
         self.street, self.view, self.light = street, view, light
         self._backdrop = backdrop(street, view=view, light=light)
         self._things: list[_Layer] = []
-        self._lamps: list[tuple[float, float, float]] = []
         for prop in street.props:
             shapes, depth = prop_shapes(prop, view=view, lamps_lit=light.glow > 0.2)
             if not shapes or not _in_reach(shapes, view):
                 continue
             tile = rasterize(shapes, light=light, depth=depth)
             if tile is not None:
-                self._things.append(_Layer((_band(prop.x, view), depth), tile, None))
-            if prop.kind == "lamp":
-                self._lamps.append((prop.x, prop.y, LAMP_HEIGHT))
+                lamp = (prop.x, prop.y, LAMP_HEIGHT - 0.1) if prop.kind == "lamp" else None
+                self._things.append(_Layer((_band(prop.x, view), depth), tile, lamp=lamp))
         self._pools()
 
-    def render(
-        self, actors: Sequence[Actor], *, noise_key: tuple[int | str, ...], leave_out_small: bool = False
-    ) -> Scene:
+    def render(self, actors: Sequence[Actor], *, noise_key: tuple[int | str, ...], smallest: float = 0.0) -> Scene:
         """The picture with these actors.
 
         Args:
             noise_key: the sensor's noise is a pure function of it.
-            leave_out_small: do not draw those who would be ignored for their size.
+            smallest: who would be lower than this share of the image height is not drawn.
         """
-        layers = [layer for actor in actors if (layer := self._layer(actor)) is not None]
-        smallest = SMALLEST * self.view.height
-        if leave_out_small:
-            layers = [layer for layer in layers if layer.tile.box[3] - layer.tile.box[1] >= smallest]
+        lowest = smallest * self.view.height
+        layers = [layer for actor in actors if (layer := self._layer(actor, lowest_px=lowest)) is not None]
         picture = self._backdrop.copy()
         if self.light.shadow > 0:
             self._shadows(picture, [layer.actor for layer in layers if layer.actor is not None])
         layers.sort(key=lambda layer: layer.order, reverse=True)
         owners = np.zeros((self.view.height, self.view.width), dtype=np.int16)
-        painted = sorted([*layers, *self._things], key=lambda layer: layer.order, reverse=True)
-        numbers = {id(layer): i + 1 for i, layer in enumerate(layers)}
-        for layer in painted:
+        numbered = [*enumerate(layers, start=1), *enumerate(self._things, start=len(layers) + 1)]
+        for number, layer in sorted(numbered, key=lambda entry: entry[1].order, reverse=True):
             picture.paste(layer.tile.image, (layer.tile.left, layer.tile.top), layer.tile.image)
-            _claim(owners, layer.tile, numbers.get(id(layer), 0))
-        image = self._expose(picture, [layer.actor for layer in layers if layer.actor is not None], noise_key)
-        return self._truth(image, layers, np.bincount(owners.ravel(), minlength=len(layers) + 1)[1:])
+            _claim(owners, layer.tile, number)
+        image = self._expose(picture, owners, layers, noise_key)
+        return self._truth(image, layers, np.bincount(owners.ravel(), minlength=len(numbered) + 1)[1 : len(layers) + 1])
 
-    def _layer(self, actor: Actor) -> _Layer | None:
+    def _layer(self, actor: Actor, *, lowest_px: float) -> _Layer | None:
         view = self.view
         (right, _, depth) = view.camera_space(np.array((actor.place.x, actor.place.y, 1.0))).tolist()
         seed = self.street.looks_seed
         reach = half_length(actor.label, seed=seed, identity=actor.identity) + 1.0
-        if depth < 2.0 + reach / 2:
+        if depth < 2.0 + reach / 2 or _TALLEST[actor.label] * view.focal / (depth - reach / 2) < lowest_px:
             return None
         left_edge = (right - reach) * view.focal / (depth - reach / 2) + view.center_x
         right_edge = (right + reach) * view.focal / (depth - reach / 2) + view.center_x
@@ -120,7 +116,7 @@ class Stage:
         if not _in_reach(shapes, view):
             return None
         tile = rasterize(shapes, light=self.light, depth=depth)
-        if tile is None:
+        if tile is None or tile.box[3] - tile.box[1] < lowest_px:
             return None
         return _Layer((_band(actor.place.x, view), depth), tile, actor)
 
@@ -185,8 +181,8 @@ class Stage:
         if self.light.glow <= 0.2:
             return
         canvas = np.asarray(self._backdrop).astype(np.int16)
-        for x, y, _ in self._lamps:
-            (foot_x, foot_y), depth = self._pixel(x, y, 0.0)
+        for lamp in [layer.lamp for layer in self._things if layer.lamp is not None]:
+            (foot_x, foot_y), depth = self._pixel(lamp[0], lamp[1], 0.0)
             if depth > 3:
                 reach = 3.2 * self.view.focal / depth
                 tilt = max(0.15, math.sin(self.view.pitch + math.atan2(foot_y - self.view.center_y, self.view.focal)))
@@ -194,7 +190,7 @@ class Stage:
         self._backdrop = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
 
     def _expose(
-        self, picture: Image.Image, actors: Sequence[Actor], noise_key: tuple[int | str, ...]
+        self, picture: Image.Image, owners: NDArray[np.int16], layers: Sequence[_Layer], noise_key: tuple[int | str, ...]
     ) -> NDArray[np.uint8]:
         """Glare of lights, blur of the lens, noise of the sensor."""
         light = self.light
@@ -205,18 +201,18 @@ class Stage:
             return pixels.copy()
         canvas = pixels.astype(np.int16)
         if light.glow > 0:
-            for x, y, z in self._lamps:
-                self._halo(canvas, (x, y, z), size=1.0, colour=(200, 160, 90))
-            for actor in actors:
-                self._headlights(canvas, actor)
+            for number, layer in enumerate(self._things, start=len(layers) + 1):
+                if layer.lamp is not None:
+                    self._halo(canvas, layer.lamp, size=1.0, colour=(200, 160, 90), seen=owners == number)
+            for number, layer in enumerate(layers, start=1):
+                if layer.actor is not None and layer.actor.label in (CAR, BUS):
+                    self._headlights(canvas, layer.actor, seen=owners == number)
         if light.noise > 0:
             grain = Draws("noise", *noise_key).noise(canvas.size).reshape(canvas.shape)
             canvas += (grain * np.int16(round(light.noise * 2.45))) >> 8
         return np.clip(canvas, 0, 255).astype(np.uint8)
 
-    def _headlights(self, canvas: NDArray[np.int16], actor: Actor) -> None:
-        if actor.label not in (CAR, BUS):
-            return
+    def _headlights(self, canvas: NDArray[np.int16], actor: Actor, *, seen: NDArray[np.bool_]) -> None:
         half = half_length(actor.label, seed=self.street.looks_seed, identity=actor.identity)
         place = actor.place
         cos, sin = math.cos(place.heading), math.sin(place.heading)
@@ -224,13 +220,21 @@ class Stage:
             return
         for side in (-0.7, 0.7):
             point = (place.x + half * cos - side * sin, place.y + half * sin + side * cos, 0.7)
-            self._halo(canvas, point, size=0.7, colour=(200, 190, 150))
+            self._halo(canvas, point, size=0.7, colour=(200, 190, 150), seen=seen)
 
     def _halo(
-        self, canvas: NDArray[np.int16], point: tuple[float, float, float], *, size: float, colour: Colour
+        self,
+        canvas: NDArray[np.int16],
+        point: tuple[float, float, float],
+        *,
+        size: float,
+        colour: Colour,
+        seen: NDArray[np.bool_],
     ) -> None:
+        """Glare around a lamp, unless the lamp is hidden; seen: (H, W), where what carries it is in front."""
         center, depth = self._pixel(*point)
-        if depth > 2:
+        column, row = int(center[0]), int(center[1])
+        if depth > 2 and 0 <= row < self.view.height and 0 <= column < self.view.width and seen[row, column]:
             reach = size * self.view.focal / depth
             _glow(canvas, center, reach, reach, colour, strength=self.light.glow)
 

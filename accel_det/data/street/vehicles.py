@@ -65,24 +65,36 @@ def _faces(rims: Sequence[_Rim], frame: Frame3) -> list[_Face]:
     """The faces of a convex solid that look at the camera; rims run around it."""
     left = to_world([(rim.forward, rim.half_width, rim.up) for rim in rims], frame.place)
     right = to_world([(rim.forward, -rim.half_width, rim.up) for rim in rims], frame.place)
-    center = (left.mean(axis=0) + right.mean(axis=0)) / 2
-    camera = np.array((frame.view.x, frame.view.y, frame.view.z))
+    center = ((left + right).mean(axis=0) / 2).tolist()
     corners = [(-2, left), (-1, right)]
-    corners += [(i, np.stack((left[i - 1], left[i], right[i], right[i - 1]))) for i in range(len(rims))]
+    corners += [(i, np.array((left[i - 1], left[i], right[i], right[i - 1]))) for i in range(len(rims))]
     faces = []
     for number, polygon in corners:
-        normal = np.cross(polygon[1] - polygon[0], polygon[2] - polygon[1])
-        length = float(np.linalg.norm(normal))
-        middle = polygon.mean(axis=0)
-        if length < 1e-9:
+        a, b, c = polygon[:3].tolist()
+        normal = _normal(a, b, c)
+        if _dot(normal, _from(center, a)) < 0:
+            normal = (-normal[0], -normal[1], -normal[2])
+        if _dot(normal, _from(a, (frame.view.x, frame.view.y, frame.view.z))) <= 0:
             continue
-        normal = normal / length if float(normal @ (middle - center)) > 0 else -normal / length
-        if float(normal @ (camera - middle)) <= 0:
-            continue
-        sunny = -(float(normal[0]) * math.cos(frame.sun) + float(normal[1]) * math.sin(frame.sun))
-        shade = 0.84 + 0.14 * sunny + 0.2 * float(normal[2])
-        faces.append(_Face(frame.view.outline(polygon), shade, number))
+        sunny = -(normal[0] * math.cos(frame.sun) + normal[1] * math.sin(frame.sun))
+        faces.append(_Face(frame.view.outline(polygon), 0.84 + 0.14 * sunny + 0.2 * normal[2], number))
     return faces
+
+
+def _from(start: Sequence[float], end: Sequence[float]) -> Local:
+    return end[0] - start[0], end[1] - start[1], end[2] - start[2]
+
+
+def _dot(first: Local, second: Local) -> float:
+    return first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
+
+
+def _normal(a: Sequence[float], b: Sequence[float], c: Sequence[float]) -> Local:
+    """Of unit length, to one side of the plane through three points; 0 if they are in line."""
+    (x1, y1, z1), (x2, y2, z2) = _from(a, b), _from(b, c)
+    x, y, z = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
+    length = math.sqrt(x * x + y * y + z * z) or 1.0
+    return x / length, y / length, z / length
 
 
 def _wheels(frame: Frame3, *, axles: Sequence[float], half_width: float, radius: float) -> list[Shape]:
