@@ -51,8 +51,12 @@ _RETINA_V2 = f"{_RETINA}; Zhang et al., Bridging the Gap (ATSS), 2020"
 _YOLO5 = "YOLOv5 v6.0 architecture, from its published description; CIoU: Zheng et al., 2020"
 
 
-def _torchvision(name: str, parameters_m: float, size_px: int, resize: str, source: str) -> ModelCard:
-    return ModelCard(name, "detection", "torchvision", "TorchvisionOptions", parameters_m, size_px, resize, 32, source)
+def _torchvision(
+    name: str, parameters_m: float, size_px: int, resize: str, source: str, *, multiple_px: int = 32
+) -> ModelCard:
+    return ModelCard(
+        name, "detection", "torchvision.build", "TorchvisionOptions", parameters_m, size_px, resize, multiple_px, source
+    )
 
 
 def _yolov5(name: str, parameters_m: float) -> ModelCard:

@@ -102,7 +102,7 @@ def test_every_sample_comes_once_per_epoch_in_the_order_of_the_pure_function(wor
     assert len({frame.draw_seed for frame in found}) == 104
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_samples_are_the_same_bits_for_any_number_of_workers(workers: int, reference: list[tuple[object, ...]]) -> None:
     assert contents(updates(stream(workers=workers), 0, 9)) == reference[:9]
 
@@ -196,7 +196,7 @@ def test_a_process_without_samples_gets_no_batches(workers: int) -> None:
 
 
 def test_more_workers_than_batches_are_harmless() -> None:
-    found = list(evaluation(Table(), workers=3, indices=range(3), batch_size=4))
+    found = list(evaluation(Table(), workers=2, indices=range(3), batch_size=4))
     assert [frame.sample_id for batch in found for frame in batch.frames] == [0, 1, 2]
 
 

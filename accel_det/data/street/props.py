@@ -11,6 +11,8 @@ from accel_det.data.street.shapes import Disc, Polygon, Shape, Stroke
 from accel_det.data.street.view import Point, View
 
 LAMP_HEIGHT = 5.2
+# What would hide much of the picture is not put right before the camera.
+_NEAREST_M = {"tree": 10.0, "lamp": 7.0, "sign": 6.0, "parasol": 8.0}
 
 
 class _Pen:
@@ -42,11 +44,12 @@ def prop_shapes(prop: Prop, *, view: View, lamps_lit: bool) -> tuple[list[Shape]
     """The thing, back to front, and its depth in metres; nothing where it is out of sight."""
     pixels, depths = view.project(np.array((prop.x, prop.y, 0.0)))
     depth = float(depths)
-    if depth < 2.0:
+    if depth < _NEAREST_M.get(prop.kind, 4.0):
         return [], depth
     pen = _Pen((float(pixels[0]), float(pixels[1])), view.focal * prop.size / depth)
-    reach = 3.5 * pen.scale
-    if pen.foot[0] < -reach or pen.foot[0] > view.width + reach:
+    reach = (2.0 if prop.kind == "tree" else 1.2) * pen.scale
+    faint = pen.scale < view.height / 40 and prop.kind not in ("tree", "lamp")
+    if faint or pen.foot[0] < -reach or pen.foot[0] > view.width + reach:
         return [], depth
     draws = Draws(prop.number)
     if prop.kind == "tree":
@@ -61,15 +64,15 @@ def prop_shapes(prop: Prop, *, view: View, lamps_lit: bool) -> tuple[list[Shape]
 def _tree(pen: _Pen, draws: Draws) -> None:
     green = draws.choice(((64, 120, 52), (88, 136, 60), (52, 102, 66), (150, 138, 48), (196, 120, 44), (206, 150, 172)))
     trunk = (92, 68, 50)
-    pen.line((0.0, 0.0), (0.05, 2.2), width=0.24, colour=trunk)
-    pen.line((0.0, 1.8), (0.4, 2.8), width=0.12, colour=shaded(trunk, 0.9))
-    pen.line((0.0, 1.9), (-0.4, 2.9), width=0.12, colour=shaded(trunk, 0.8))
+    pen.line((0.0, 0.0), (0.05, 2.6), width=0.2, colour=trunk)
+    pen.line((0.0, 2.2), (0.4, 3.3), width=0.12, colour=shaded(trunk, 0.9))
+    pen.line((0.0, 2.3), (-0.4, 3.4), width=0.12, colour=shaded(trunk, 0.8))
     for ring, shade in ((1.0, 0.72), (0.8, 0.9), (0.55, 1.08)):
         for _ in range(7):
             angle, reach = draws.uniform(0, 2 * math.pi), draws.uniform(0.3, 0.95) * ring
             size = draws.uniform(0.4, 0.65)
             pen.disc(
-                reach * 1.15 * math.cos(angle), 3.8 + (1 - ring) * 0.5 + reach * math.sin(angle), size, size * 0.85,
+                reach * 1.15 * math.cos(angle), 4.2 + (1 - ring) * 0.5 + reach * math.sin(angle), size, size * 0.85,
                 shaded(green, shade * draws.uniform(0.92, 1.08)),
             )  # fmt: skip
 

@@ -21,7 +21,7 @@ SCENE_SMALLEST = 0.11
 # A scene's or a camera's street has fewer identities than this.
 IDENTITIES_PER_STREET = 20_000
 # Of a single scene: few enough that a small detector learns it in minutes, enough that they hide one another.
-CROWDING = 0.35
+CROWDING = 0.4
 
 
 class Crop(NamedTuple):
@@ -85,7 +85,7 @@ def sequence(
     _check_size(height, width)
     if frames < 0 or frames_per_s <= 0:
         raise ValueError(f"street: frames must be >= 0 and frames_per_s > 0, got {frames} and {frames_per_s}")
-    street = street_of(seed, "sequence")
+    street = street_of(seed, "sequence", crowding=0.6)
     view, light = camera_of(seed, camera, height=height, width=width)
     stage = Stage(street, view=view, light=light)
     traffic = traffic_of(street, duration_s=frames / frames_per_s)

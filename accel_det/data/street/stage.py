@@ -23,10 +23,12 @@ from accel_det.data.street.view import Array, View
 CLASSES: tuple[str, ...] = ("person", "cyclist", "car", "bus")
 
 # Below this visible share an object is marked as ignored, and below the second it is not in the truth at all.
-VISIBLE_ENOUGH = 0.3
+VISIBLE_ENOUGH = 0.35
 VISIBLE_AT_ALL = 0.1
 # An object lower than this share of the image height is ignored: too small to be told what it is.
 SMALLEST = 0.1
+# A thing that stands about takes at most this share of the image.
+LARGEST_THING = 0.16
 
 _HALF_WIDTH = (0.25, 0.3, 0.9, 1.25)
 _HEIGHT = (1.75, 1.75, 1.5, 3.0)
@@ -72,7 +74,7 @@ class Stage:
         self._things: list[_Layer] = []
         for prop in street.props:
             shapes, depth = prop_shapes(prop, view=view, lamps_lit=light.glow > 0.2)
-            if not shapes or not _in_reach(shapes, view):
+            if not shapes or not _in_reach(shapes, view) or _fills(shapes, view):
                 continue
             tile = rasterize(shapes, light=light, depth=depth)
             if tile is not None:
@@ -269,6 +271,14 @@ def _in_reach(shapes: Sequence[Shape], view: View) -> bool:
     if x2 - x1 > 3 * view.width or y2 - y1 > 3 * view.height:
         return False
     return x2 > 0 and y2 > 0 and x1 < view.width and y1 < view.height
+
+
+def _fills(shapes: Sequence[Shape], view: View) -> bool:
+    """Whether it would take so much of the image that it leaves too little to see."""
+    x1, y1, x2, y2 = extent(shapes)
+    across = min(x2, view.width) - max(x1, 0)
+    upright = min(y2, view.height) - max(y1, 0)
+    return across * upright > LARGEST_THING * view.width * view.height
 
 
 def _claim(owners: NDArray[np.int16], tile: Tile, number: int) -> None:

@@ -54,7 +54,7 @@ def read(split: str, parameters: Mapping[str, int | float | str]) -> tuple[datas
     Args:
         split: "train" or "val", which share neither a scene nor an identity.
         parameters: seed (0), images (640 of train, 128 of val), height (240) and width (320) in pixels, and crowding
-            (0.35), the factor on how many road users there are.
+            (0.4), the factor on how many road users there are.
 
     Returns:
         Columns image {bytes: JPEG, path: a name}, image_id, height, width, objects {bbox: xywh in pixels, category,
@@ -75,7 +75,7 @@ def _checked(split: str, parameters: Mapping[str, int | float | str]) -> _Parame
     for name, value in parameters.items():
         if name == "crowding":
             if isinstance(value, (bool, str)) or not 0 < value <= 4:
-                raise ValueError(f"street, parameter crowding: {value!r} is not a number in (0, 4]; 0.35 is usual")
+                raise ValueError(f"street, parameter crowding: {value!r} is not a number in (0, 4]; 0.4 is usual")
             crowding = float(value)
         elif name not in values:
             raise ValueError(f"street: unknown parameter {name!r}; known are {', '.join((*values, 'crowding'))}")

@@ -70,11 +70,11 @@ def _faces(rims: Sequence[_Rim], frame: Frame3) -> list[_Face]:
     corners += [(i, np.array((left[i - 1], left[i], right[i], right[i - 1]))) for i in range(len(rims))]
     faces = []
     for number, polygon in corners:
-        a, b, c = polygon[:3].tolist()
-        normal = _normal(a, b, c)
-        if _dot(normal, _from(center, a)) < 0:
+        points = polygon.tolist()
+        normal = _normal(points)
+        if _dot(normal, _from(center, points[0])) < 0:
             normal = (-normal[0], -normal[1], -normal[2])
-        if _dot(normal, _from(a, (frame.view.x, frame.view.y, frame.view.z))) <= 0:
+        if _dot(normal, _from(points[0], (frame.view.x, frame.view.y, frame.view.z))) <= 0:
             continue
         sunny = -(normal[0] * math.cos(frame.sun) + normal[1] * math.sin(frame.sun))
         faces.append(_Face(frame.view.outline(polygon), 0.84 + 0.14 * sunny + 0.2 * normal[2], number))
@@ -89,10 +89,14 @@ def _dot(first: Local, second: Local) -> float:
     return first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
 
 
-def _normal(a: Sequence[float], b: Sequence[float], c: Sequence[float]) -> Local:
-    """Of unit length, to one side of the plane through three points; 0 if they are in line."""
-    (x1, y1, z1), (x2, y2, z2) = _from(a, b), _from(b, c)
-    x, y, z = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
+def _normal(polygon: Sequence[Sequence[float]]) -> Local:
+    """Unit normal, to one side, of a polygon that need not be quite flat. Source: Newell's method."""
+    x = y = z = 0.0
+    for i, (x2, y2, z2) in enumerate(polygon):
+        x1, y1, z1 = polygon[i - 1]
+        x += (y1 - y2) * (z1 + z2)
+        y += (z1 - z2) * (x1 + x2)
+        z += (x1 - x2) * (y1 + y2)
     length = math.sqrt(x * x + y * y + z * z) or 1.0
     return x / length, y / length, z / length
 
