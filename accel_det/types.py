@@ -1,6 +1,7 @@
 """The exchange vocabulary: every value that crosses a border between packages.
 
-All are NamedTuples, because accelerate and torch move tensors by walking tuples, lists and mappings, and leave other classes on the old device.
+All are NamedTuples, because accelerate and torch move tensors by walking tuples, lists and mappings, and leave other
+classes on the old device.
 
 Letters: B images in a batch, N boxes of one image, H and W height and width of the batch image in pixels.
 """

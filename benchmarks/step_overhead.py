@@ -53,7 +53,9 @@ def main() -> None:
     report(options, accelerator.device, seconds, parts, ratio)
 
 
-def hand_written_step(model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage, batch: Batch[BoxTarget]) -> None:
+def hand_written_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage, batch: Batch[BoxTarget]
+) -> None:
     """What one would write for one process: the same loss, clipping and moving average, and nothing else."""
     optimizer.zero_grad()
     losses = model(batch)
@@ -143,20 +145,29 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def report(options: argparse.Namespace, device: torch.device, seconds: dict[str, list[float]], parts: dict[str, float], ratio: float) -> None:
+def report(
+    options: argparse.Namespace,
+    device: torch.device,
+    seconds: dict[str, list[float]],
+    parts: dict[str, float],
+    ratio: float,
+) -> None:
     quantiles = {
         name: {"median_ms": 1e3 * statistics.median(v), "min_ms": 1e3 * min(v), "max_ms": 1e3 * max(v)}
         for name, v in seconds.items()
     }
     total = sum(parts.values())
-    print(f"{options.model}, {options.images} images of {options.size_px} px, {device}, {torch.get_num_threads()} threads")
+    print(
+        f"{options.model}, {options.images} images of {options.size_px} px, {device}, {torch.get_num_threads()} threads"
+    )
     for name, values in quantiles.items():
         print(f"  {name:8} {values['median_ms']:8.1f} ms a step ({values['min_ms']:.1f} to {values['max_ms']:.1f})")
     for name, value in parts.items():
         print(f"  {name:26} {value * 1e3:8.2f} ms  {value / total:6.1%}")
     print(f"step_overhead: ratio={ratio:.3f} (by hand / ours; 1 means that the engine costs nothing)")
     facts = {
-        "command": f"python benchmarks/step_overhead.py --model {options.model} --size_px {options.size_px} --images {options.images}",
+        "command": "python benchmarks/step_overhead.py "
+        f"--model {options.model} --size_px {options.size_px} --images {options.images}",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "versions": versions(),

@@ -18,7 +18,9 @@ def run(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("config", help="YAML file of the run")
-    parser.add_argument("--images", action="store_true", help="decode every image; takes as long as reading all of them")
+    parser.add_argument(
+        "--images", action="store_true", help="decode every image; takes as long as reading all of them"
+    )
     parser.add_argument("--json", action="store_true", help="the whole report as JSON on stdout")
     parser.add_argument("--all", action="store_true", help="every finding, not one line per kind")
     options, overrides = parser.parse_known_args(list(arguments))

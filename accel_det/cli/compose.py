@@ -101,7 +101,9 @@ def share_of(config: Config, *, world: int, rank: int) -> Share:
     return Share(images, world, rank, micro)
 
 
-def training_stream(config: Config, table: DetectionTable, task: DetectionTask, accelerator: Accelerator) -> TrainingStream[BoxTarget]:
+def training_stream(
+    config: Config, table: DetectionTable, task: DetectionTask, accelerator: Accelerator
+) -> TrainingStream[BoxTarget]:
     section = config.data.augment
     augmentation = Augmentation(
         flip=section.flip,

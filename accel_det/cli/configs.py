@@ -12,7 +12,9 @@ from accel_det.engine.console import Console
 
 
 def run(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="accel-det configs", description="List the configuration files below a folder.")
+    parser = argparse.ArgumentParser(
+        prog="accel-det configs", description="List the configuration files below a folder."
+    )
     parser.add_argument("folder", nargs="?", default="configs", help="where to look; `configs` without it")
     parser.add_argument("--json", action="store_true", help="as JSON on stdout")
     options = parser.parse_args(list(arguments))

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-
 from accel_det.cli.compose import Network, Tables, command_line
 from accel_det.config.load import Loaded
 from accel_det.config.schema import Config

@@ -39,7 +39,9 @@ def run(arguments: Sequence[str]) -> int:
     config = load_config(options.config or export / "run_config.yaml", overrides).config
     config = config.model_copy(update={"model": config.model.model_copy(update={"name": info.model})})
     table = compose.open_validation(config, info.classes)
-    accelerator = make_accelerator(config.runtime, deterministic=config.train.deterministic, trackers=[], folder=str(export))
+    accelerator = make_accelerator(
+        config.runtime, deterministic=config.train.deterministic, trackers=[], folder=str(export)
+    )
     console = Console(speaks=accelerator.is_main_process, to_stderr=options.json)
     model = build_network(dataclasses.replace(info, inference=compose.inference(config)), state).to(accelerator.device)
     task = compose.make_task(config, info.classes)

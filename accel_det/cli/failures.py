@@ -17,7 +17,14 @@ from typing import Any
 
 DONE, DEFECT, BAD_INPUT, CHECK_FAILED, HUB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
-_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "Broken pipe", "NCCL", "Timed out")
+_LOST_PEER = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "gloo/transport",
+    "Broken pipe",
+    "NCCL",
+    "Timed out",
+)
 
 
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from accel_det.cli.failures import DONE, answer, guarded
 from accel_det.data.decode import decode
 from accel_det.engine.console import Console
 from accel_det.engine.runtime import default_device
-from accel_det.inference import Detector, ImageDetections, load
+from accel_det.inference import CocoRecord, Detector, ImageDetections, load
 from accel_det.report.pictures import contact_sheet, draw_detections
 from accel_det.types import Detections
 
@@ -45,7 +45,9 @@ def run(arguments: Sequence[str]) -> int:
     files = list(_find(options.images))
     detector = load(options.run, device=options.device)
     options.out.mkdir(parents=True, exist_ok=True)
-    records, pictures, failures = [], [], []
+    records: list[CocoRecord] = []
+    pictures: list[Image.Image] = []
+    failures: list[str] = []
     for file, target in zip(files, _targets(files, options.out), strict=True):
         try:
             (found,) = detector.detect([file], score_threshold=options.score, batch_size=options.batch_size)
@@ -85,7 +87,8 @@ def _find(patterns: Sequence[str]) -> Iterator[Path]:
         elif path.exists():
             found = [path]
         else:
-            found = sorted(Path(entry) for entry in glob.glob(pattern, recursive=True) if Path(entry).is_file())
+            matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 (patterns may be absolute)
+            found = sorted(path for path in map(Path, matches) if path.is_file())
         if not found:
             raise ValueError(f"{pattern}: no image there; expected an image file, a folder with images, or a pattern")
         yield from found

@@ -29,7 +29,9 @@ def run(arguments: Sequence[str]) -> int:
         name = f"scene-{index:04d}.png"
         Image.fromarray(scene.image).save(options.folder / name)
         labels = [street.CLASSES[label] for label in scene.labels]
-        truth[name] = [{"class": c, "box_xyxy": [float(v) for v in b]} for c, b in zip(labels, scene.boxes, strict=True)]
+        truth[name] = [
+            {"class": c, "box_xyxy": [float(v) for v in b]} for c, b in zip(labels, scene.boxes, strict=True)
+        ]
     (options.folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     Console(speaks=True).say(f"{options.images} scenes: {options.folder}")
     return DONE

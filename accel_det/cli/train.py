@@ -1,7 +1,6 @@
 """`accel-det train CONFIG`, and what `accelerate launch scripts/train.py CONFIG` runs on every process."""
 
 import argparse
-import dataclasses
 import fcntl
 import os
 import sys
@@ -10,11 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-
 from accel_det.cli import compose
 from accel_det.cli.describe_run import headline, run_facts, scaling_line
-from accel_det.cli.publishing import Publisher
 from accel_det.cli.failures import DONE, answer, guarded
+from accel_det.cli.publishing import Publisher
 from accel_det.config.load import Loaded, describe, dump, load_config
 from accel_det.config.schema import Config
 from accel_det.data.order import steps_until_epoch
@@ -146,7 +144,9 @@ def _make_job(
     model = network.model.to(accelerator.device)
     compose.compile_network(model, config)
     optimizer = make_optimizer(model, config.optimizer)
-    average = MovingAverage(model, decay=config.ema.decay, ramp_steps=config.ema.ramp_steps) if config.ema.enabled else None
+    average = (
+        MovingAverage(model, decay=config.ema.decay, ramp_steps=config.ema.ramp_steps) if config.ema.enabled else None
+    )
     task = compose.make_task(config, tables.train.classes)
     peak_lr, rule = peak_learning_rate(config.optimizer, config.train.images_per_update)
     first_step = start.snapshot.step if start.snapshot else 0
@@ -276,11 +276,18 @@ def print_keys() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="train", description="Train a network.", epilog=_EPILOG, allow_abbrev=False,
+        prog="train",
+        description="Train a network.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
         usage="%(prog)s CONFIG [--resume auto|PATH] [--section.key VALUE ...]",
     )
-    parser.add_argument("config", nargs="?", help="YAML file; `accel-det configs` lists those that come with the project")
-    parser.add_argument("--resume", metavar="auto|PATH", help="continue from the newest whole checkpoint, or from this one")
+    parser.add_argument(
+        "config", nargs="?", help="YAML file; `accel-det configs` lists those that come with the project"
+    )
+    parser.add_argument(
+        "--resume", metavar="auto|PATH", help="continue from the newest whole checkpoint, or from this one"
+    )
     parser.add_argument("--print_config", action="store_true", help="show the resolved configuration and stop")
     parser.add_argument("--keys", action="store_true", help="list every key of a configuration and stop")
     parser.add_argument("--json", action="store_true", help="one machine-readable result on stdout, all else on stderr")

@@ -32,7 +32,7 @@ def permutation(length: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
 class Draw(NamedTuple):
     """One turn of one sample: which, in which epoch, and the number from which all its random choices derive."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls
     epoch: int
     seed: int
 

@@ -56,7 +56,9 @@ def save(folder: Path, snapshot: Snapshot) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         contents = {
-            f"{stem}.safetensors": safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+            f"{stem}.safetensors": safetensors.torch.save(
+                {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+            )
             for stem, tensors in snapshot.tensors.items()
         }
         contents["state.json"] = _canonical(snapshot.state)
@@ -177,7 +179,9 @@ def _read_verified(file: Path, entry: Mapping[str, Any]) -> bytes:
     except OSError as error:
         raise CheckpointError(f"{file}: {error.strerror}; use another checkpoint") from None
     if len(data) != entry["bytes"]:
-        raise CheckpointError(f"{file}: damaged: {len(data)} bytes, {entry['bytes']} were written; use another checkpoint")
+        raise CheckpointError(
+            f"{file}: damaged: {len(data)} bytes, {entry['bytes']} were written; use another checkpoint"
+        )
     if _sha256(data) != entry["sha256"]:
         raise CheckpointError(f"{file}: damaged: its sha256 is not the one in {_MANIFEST}; use another checkpoint")
     return data

@@ -65,7 +65,9 @@ def gather_on_first(columns: Mapping[str, Tensor], device: torch.device) -> list
         padded = torch.zeros((max(num_rows), *column.shape[1:]), dtype=column.dtype, device=device)
         padded[: len(column)] = column.to(device)
         # As bytes: not every backend knows every type.
-        payload = padded.view(-1).view(torch.uint8) if padded.numel() else torch.zeros(0, dtype=torch.uint8, device=device)
+        payload = (
+            padded.view(-1).view(torch.uint8) if padded.numel() else torch.zeros(0, dtype=torch.uint8, device=device)
+        )
         parts = [torch.empty_like(payload) for _ in range(world)] if rank == 0 else None
         if payload.numel():
             dist.gather(payload, parts, dst=0)

@@ -97,7 +97,13 @@ class Console:
     def begin(self, step: int) -> None:
         """Show the bar, where there is a terminal."""
         if self._speaks and self._rich.is_terminal:
-            columns = (BarColumn(24), TextColumn("{task.completed}/{task.total} updates"), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            columns = (
+                BarColumn(24),
+                TextColumn("{task.completed}/{task.total} updates"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+            )
             self._bar = Progress(*columns, console=self._rich)
             self._task = self._bar.add_task("", total=self._total_steps, completed=step)
             self._bar.start()
@@ -127,7 +133,10 @@ class Console:
     def evaluation(self, step: int, scores: Mapping[str, float], *, images: int, seconds: float, best: bool) -> None:
         """The table after an evaluation."""
         shown = [name for name in _HEADLINES if name in scores]
-        table = Table(title=f"step {step}: {images} images in {seconds:.1f} s{', best so far' if best else ''}", title_justify="left")
+        table = Table(
+            title=f"step {step}: {images} images in {seconds:.1f} s{', best so far' if best else ''}",
+            title_justify="left",
+        )
         for name in shown:
             table.add_column(name, justify="right")
         table.add_row(*(_score(scores[name]) for name in shown))

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def write_json(file: Path, value: object) -> None:
     """Write beside and rename, so that a reader never sees half a file."""
     part = file.with_name(f"{file.name}.part")
     part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    part.replace(file)
 
 
 def _forget_after(file: Path, step: int) -> None:
@@ -56,7 +55,7 @@ def _forget_after(file: Path, step: int) -> None:
     kept = [line for line in lines if _is_whole(line) and json.loads(line)["step"] <= step]
     part = file.with_name(f"{file.name}.part")
     part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    os.replace(part, file)
+    part.replace(file)
 
 
 def _is_whole(line: str) -> bool:

@@ -15,7 +15,16 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 
 from accel_det.config.schema import RuntimeSection
 
-__all__ = ["Accelerator", "Topology", "check_expectations", "check_trackers", "default_device", "make_accelerator", "topology", "versions"]
+__all__ = [
+    "Accelerator",
+    "Topology",
+    "check_expectations",
+    "check_trackers",
+    "default_device",
+    "make_accelerator",
+    "topology",
+    "versions",
+]
 
 _PRECISION_VARIABLE = "ACCELERATE_MIXED_PRECISION"
 
@@ -120,7 +129,9 @@ def topology(accelerator: Accelerator) -> Topology:
     """Where this run runs."""
     return Topology(
         processes=accelerator.num_processes,
-        machines=max(1, accelerator.num_processes // int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))),
+        machines=max(
+            1, accelerator.num_processes // int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+        ),
         device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type,
         precision=accelerator.mixed_precision,
         threads=torch.get_num_threads(),

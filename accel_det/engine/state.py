@@ -38,7 +38,7 @@ class Counters:
 
 def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """State of the optimizer: "parameter name:key" -> tensor."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{names[parameter]}:{key}": value
         for parameter, values in optimizer.state.items()
@@ -78,7 +78,9 @@ def restore_model(model: nn.Module, tensors: dict[str, Tensor], what: str) -> No
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(f"the checkpoint's {what} is of another network ({first}); use the configuration it was made with") from None
+        raise CheckpointError(
+            f"the checkpoint's {what} is of another network ({first}); use the configuration it was made with"
+        ) from None
 
 
 def counters_from(state: dict[str, Any]) -> Counters:

@@ -147,7 +147,9 @@ def _describe(
         if not all(bool(torch.isfinite(term.sum)) for term in losses.values())
         for frame in batch.frames
     ]
-    where = f"in a batch of process {rank} with {', '.join(mine[:8])}" if mine else f"not from process {rank}'s own losses"
+    where = (
+        f"in a batch of process {rank} with {', '.join(mine[:8])}" if mine else f"not from process {rank}'s own losses"
+    )
     return (
         f"{what} is not finite, {where}; nothing was updated. Lower optimizer.lr, set optimizer.max_grad_norm, "
         "use bf16 or no mixed precision, and look at these images"

@@ -127,7 +127,7 @@ def build(
     return builder(name, num_classes=num_classes, inference=inference or Inference(), options=settings)
 
 
-def option_table(name: str) -> dict[str, tuple[str, OptionValue]]:
+def option_table(name: str) -> dict[str, tuple[str, Any]]:
     """The settings of a network: name -> (type, default)."""
     options_type = card(name).options_type()
     kinds = get_type_hints(options_type)

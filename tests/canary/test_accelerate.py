@@ -109,7 +109,8 @@ def test_trackers_take_flat_values_alone(tmp_path: Path) -> None:
 def test_a_launch_file_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     """The test of accelerate_configs/ relies on it to notice a misspelt key."""
     file = tmp_path / "cpu.yaml"
-    text = "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nmixed_precision: 'no'\nuse_cpu: true\ndebug: false\n"
+    text = "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nmixed_precision: 'no'\nuse_cpu: true\n"
+    text += "debug: false\n"
     file.write_text(text + "num_processes: 1\n", encoding="utf-8")
     assert load_config_from_file(str(file)).num_processes == 1
     file.write_text(text + "num_proceses: 1\n", encoding="utf-8")

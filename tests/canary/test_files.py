@@ -6,12 +6,8 @@ If one of these fails, audit the code that the docstring names again; do not edi
 import errno
 import fcntl
 import io
-import multiprocessing
-import os
 import resource
 import signal
-from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import datasets
@@ -20,24 +16,8 @@ import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
+from forks import in_a_fork
 from PIL import Image
-
-
-def in_a_fork(work: Callable[[], str]) -> str:
-    """What `work` returns in a child process, whose limits may be changed."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-
-    def run(connection: Connection) -> None:
-        connection.send(work())
-        os._exit(0)
-
-    process = context.Process(target=run, args=(sender,))
-    process.start()
-    sender.close()
-    answer: str = receiver.recv()
-    process.join(30)
-    return answer
 
 
 def test_renaming_a_folder_onto_one_with_content_fails_and_onto_an_empty_one_succeeds(tmp_path: Path) -> None:

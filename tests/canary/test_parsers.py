@@ -1,6 +1,7 @@
 """What PyYAML, pydantic, numpy and faster-coco-eval do, and this code relies on or works around.
 
-If one of these fails, the library has changed: audit the code that the docstring names again; do not edit the assertion.
+If one of these fails, the library has changed: audit the code that the docstring names again; do not edit the
+assertion.
 """
 
 import numpy as np
@@ -70,10 +71,8 @@ def test_a_union_keeps_the_kind_that_was_given() -> None:
 def test_draws_of_philox_stay_what_they_are() -> None:
     """data/transforms.py draws its augmentations by these methods. The numbers are those of numpy 2.4.6."""
     rng = np.random.Generator(np.random.Philox(key=5))
-    assert [rng.random(), rng.uniform(-1.0, 1.0), rng.random()] == PHILOX_5
-
-
-PHILOX_5: list[float] = []
+    drawn = [rng.random(), rng.uniform(-1.0, 1.0), rng.random()]
+    assert drawn == [0.7337459554446363, 0.1810412891454185, 0.20780894066207112]
 
 
 def test_the_axes_of_a_coco_evaluation_are_thresholds_recalls_classes_areas_limits() -> None:
@@ -116,7 +115,4 @@ def test_an_evaluation_takes_id_0_for_no_match() -> None:
         evaluation.accumulate()
         recalls.append(float(np.asarray(evaluation.eval["recall"])[0, 0, 0, -1]))
     assert recalls[1] == 1.0
-    assert recalls[0] == RECALL_WITH_ID_0
-
-
-RECALL_WITH_ID_0 = 0.0
+    assert recalls[0] == 0.0

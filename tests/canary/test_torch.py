@@ -5,11 +5,13 @@ If one of these fails, torch has changed: audit the code that the docstring name
 
 import inspect
 import os
+import re
 import signal
 from collections.abc import Callable
 
 import pytest
 import torch
+from forks import in_a_fork
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
@@ -40,7 +42,7 @@ def _die() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loader_draws_its_seed_from_its_own_generator_where_it_has_one(workers: int) -> None:
-    """data/loaders.py gives every loader a generator, so that the global one does not depend on how often data is read."""
+    """data/loaders.py gives every loader one, so that the global one does not depend on how often data is read."""
     torch.manual_seed(0)
     before = torch.get_rng_state()
     list(DataLoader(Numbers(), num_workers=workers, generator=torch.Generator()))
@@ -57,9 +59,19 @@ def test_an_error_of_a_worker_arrives_with_a_traceback_in_its_message() -> None:
 
 
 def test_a_killed_worker_is_a_runtime_error_and_not_a_hang() -> None:
-    """cli/failures.py lets it pass as a defect of the program."""
-    with pytest.raises(RuntimeError, match="DataLoader worker .* exited unexpectedly"):
-        list(DataLoader(Numbers(_die), num_workers=1, timeout=60))
+    """cli/failures.py: this is what a person sees whose data worker was killed for lack of memory.
+
+    A worker that dies while one of its batches is being fetched is a ConnectionResetError instead.
+    """
+
+    def read() -> str:
+        try:
+            list(DataLoader(Numbers(_die), batch_size=10, num_workers=1, timeout=60))
+        except RuntimeError as error:
+            return str(error)
+        return "no error"
+
+    assert re.match(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)", in_a_fork(read))
 
 
 def test_a_batch_sampler_may_be_endless_and_holds_any_index() -> None:
@@ -116,12 +128,6 @@ def test_normalisation_layers_share_a_base_of_a_private_name() -> None:
     """engine/optimize.py takes weight decay from all of them by it."""
     for layer in (nn.BatchNorm2d(1), nn.SyncBatchNorm(1), nn.InstanceNorm2d(1)):
         assert isinstance(layer, nn.modules.batchnorm._NormBase)
-
-
-def test_synchronized_batch_norm_refuses_the_cpu() -> None:
-    """models/layers/batch_norm.py has a layer of its own for CPU processes."""
-    with pytest.raises(ValueError, match="SyncBatchNorm expected input tensor to be on"):
-        nn.SyncBatchNorm(2)(torch.zeros(4, 2, 3, 3))
 
 
 def test_seeding_repeats_dropout_and_takes_63_bits() -> None:

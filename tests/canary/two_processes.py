@@ -29,11 +29,13 @@ def main() -> None:
         GradientState._reset_state()
     accelerator = Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=60))])
     found["world"] = accelerator.num_processes
-    found["backend"] = dist.get_backend()
+    found["backend as torch names it"] = dist.get_backend()
+    found["backend"] = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu")).name()
     found["scheduler steps"] = scheduler_steps(accelerator)
     found |= wrapped_network(accelerator, rank)
     found["gathered bytes"] = gathered_bytes(rank)
     found["sum in float64"] = sum_in_float64(rank)
+    found["synchronized norm"] = synchronized_norm()
     dist.barrier()
     if rank == 1:
         (folder / "1.json").write_text(json.dumps(found), encoding="utf-8")
@@ -72,8 +74,8 @@ def wrapped_network(accelerator: Accelerator, rank: int) -> dict[str, Any]:
     for _ in range(3):
         model.zero_grad()
         wrapped(torch.full((1, 2), float(rank + 1))).sum().backward()
-        rebuilt.append(int(wrapped._get_ddp_logging_data().get("has_rebuilt_buckets", 0)))
-    found["buckets rebuilt after backward 1, 2, 3"] = rebuilt
+        rebuilt.append(bool(wrapped.reducer._rebuild_buckets()))
+    found["buckets are rebuilt after backward pass 1, 2, 3"] = rebuilt
     weight = model[1].weight
     assert weight.grad is not None
     found["averaged gradient"] = weight.grad.flatten().tolist()
@@ -97,6 +99,14 @@ def sum_in_float64(rank: int) -> float:
     value = torch.tensor(2.0**-50 if rank else 1.0, dtype=torch.float64)
     dist.all_reduce(value)
     return float(value)
+
+
+def synchronized_norm() -> str:
+    try:
+        nn.SyncBatchNorm(2)(torch.zeros(4, 2, 3, 3))
+    except (ValueError, RuntimeError) as error:
+        return str(error)
+    return "no error"
 
 
 def error_after_death() -> str:

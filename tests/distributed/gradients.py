@@ -1,7 +1,8 @@
 """The gradient that the engine's own training step computes, on any number of processes and micro-batches."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.distributed as dist
@@ -9,8 +10,8 @@ from torch import Tensor
 from torch.optim import SGD
 
 from accel_det.config.schema import RuntimeSection
-from accel_det.engine.runtime import make_accelerator
-from accel_det.engine.step import StepResult, settle_buckets, train_step
+from accel_det.engine.runtime import Accelerator, make_accelerator
+from accel_det.engine.step import settle_buckets, train_step
 from accel_det.models import zoo
 from accel_det.models.base import ZooModel
 from accel_det.models.layers.batch_norm import convert_batch_norm
@@ -26,7 +27,7 @@ class Work(NamedTuple):
         objects: number of objects of each image of the update.
         shares: images of each process, each divided into micro-batches: [[2, 2]] is one process that accumulates twice,
             [[1], [3]] two processes.
-        batch_norm: "frozen" or "synchronized".
+        batch_norm: "frozen", "synchronized", or "joint" for torch's own.
     """
 
     model: str
@@ -36,18 +37,22 @@ class Work(NamedTuple):
     batch_norm: str = "frozen"
 
 
-class Gradient(NamedTuple):
-    """What one process found.
+class Comparison(NamedTuple):
+    """The gradient that one process has after the engine's step, against plain autograd over all images.
 
     Attributes:
-        flat: all gradients, one after the other, float64.
+        error: L2 norm of the difference, relative to that of the reference.
         without: names of trained parameters that got no gradient.
+        digest: sha256 of the gradient.
+        values: the loss terms that the step reports; reference_values: as plain arithmetic has them.
         all_reduces: calls of `torch.distributed.all_reduce` during the step.
     """
 
-    flat: Tensor
+    error: float
     without: list[str]
-    result: StepResult
+    digest: str
+    values: dict[str, float]
+    reference_values: dict[str, float]
     all_reduces: int
 
 
@@ -71,31 +76,72 @@ def make_model(work: Work) -> ZooModel[Any, Any]:
     torch.manual_seed(3)
     model = zoo.build(work.model, num_classes=NUM_CLASSES).double()
     _spread_statistics(model)
-    convert_batch_norm(model, "frozen" if work.batch_norm == "frozen" else "synchronized")
+    if work.batch_norm in ("frozen", "synchronized"):
+        convert_batch_norm(model, work.batch_norm)  # type: ignore[arg-type]
     return model.train()
 
 
-def compute(works: Sequence[Work]) -> list[Gradient]:
+def compare(works: Sequence[Work]) -> list[Comparison]:
     """Called in every process; each work must have one share per process."""
     accelerator = make_accelerator(RuntimeSection(threads=1), deterministic=False, trackers=[], folder=".")
-    return [_one(accelerator, work) for work in works]
+    return [_compare(accelerator, work) for work in works]
 
 
-def _one(accelerator: Any, work: Work) -> Gradient:
+def _compare(accelerator: Accelerator, work: Work) -> Comparison:
+    expected, reference_values = reference(work)
     model = make_model(work)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = SGD(trained, lr=0.0)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = SGD(trained.values(), lr=0.0)
     wrapped, prepared = accelerator.prepare(model, optimizer)
     batches = my_batches(work, accelerator.process_index)
     settle_buckets(accelerator, wrapped, optimizer, batches[0])
-    counted = _CountedAllReduce()
-    with counted:
+    with _CountedAllReduce() as counted:
         result = train_step(accelerator, wrapped, prepared, batches, seed=1)
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    flat = torch.cat([g.double().flatten() for g in gradients.values() if g is not None]).clone()
-    without = [name for name, gradient in gradients.items() if gradient is None]
+    gradient = _flat(trained)
+    error = float((gradient - expected).norm() / expected.norm())
+    without = [name for name, parameter in trained.items() if parameter.grad is None]
+    digest = hashlib.sha256(gradient.numpy().tobytes()).hexdigest()
     accelerator.free_memory()
-    return Gradient(flat, without, result, counted.calls)
+    return Comparison(error, without, digest, result.losses, reference_values, counted.calls)
+
+
+def reference(work: Work) -> tuple[Tensor, dict[str, float]]:
+    """Plain autograd over the images of all processes: the gradient, and the terms of the loss.
+
+    Micro-batch j holds those of every process. Where counts are known beforehand, the loss is the sum over all
+    micro-batches divided by the count of all; else the mean of the micro-batches' losses.
+    """
+    model = make_model(work._replace(batch_norm="joint" if work.batch_norm == "synchronized" else work.batch_norm))
+    parts = [[my_batches(work, rank)[j] for rank in range(len(work.shares))] for j in range(len(work.shares[0]))]
+    whole = [_joined(part) for part in parts]
+    known = [model.counts(batch) for batch in whole]
+    terms: list[dict[str, Tensor]] = []
+    for batch, counts in zip(whole, known, strict=True):
+        losses = model.losses(batch)
+        if counts is None or len(whole) == 1:
+            divisors = {name: term.count * len(whole) for name, term in losses.items()}
+        else:
+            divisors = {name: torch.stack([c[name] for c in known if c is not None]).sum() for name in losses}
+        terms.append({name: term.sum / divisors[name] for name, term in losses.items() if divisors[name] > 0})
+    values = {name: sum(float(part[name]) for part in terms if name in part) for name in losses}
+    total = torch.stack([value for part in terms for value in part.values()]).sum()
+    total.backward()
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return _flat(trained), values | {"total": float(total)}
+
+
+def _flat(parameters: Mapping[str, Tensor]) -> Tensor:
+    """Gradients one after the other, 0 where there is none."""
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters.values()])
+
+
+def _joined(batches: Sequence[Batch[BoxTarget]]) -> Batch[BoxTarget]:
+    return Batch(
+        torch.cat([batch.images for batch in batches]),
+        torch.cat([batch.sizes for batch in batches]),
+        [target for batch in batches for target in batch.targets],
+        [frame for batch in batches for frame in batch.frames],
+    )
 
 
 def my_batches(work: Work, rank: int) -> list[Batch[BoxTarget]]:
@@ -110,9 +156,8 @@ def my_batches(work: Work, rank: int) -> list[Batch[BoxTarget]]:
 class _CountedAllReduce:
     """Counts the all-reduces that Python asks for; those of DistributedDataParallel's buckets do not pass here."""
 
-    calls = 0
-
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
+        self.calls = 0
         self._original = dist.all_reduce
 
         def counted(*arguments: Any, **options: Any) -> Any:
@@ -120,6 +165,7 @@ class _CountedAllReduce:
             return self._original(*arguments, **options)
 
         dist.all_reduce = counted
+        return self
 
     def __exit__(self, *_: object) -> None:
         dist.all_reduce = self._original
@@ -133,7 +179,3 @@ def _spread_statistics(model: torch.nn.Module) -> None:
             assert module.running_var is not None
             module.running_mean.add_(0.1 * torch.randn(module.num_features, generator=draw, dtype=torch.float64))
             module.running_var.mul_(0.5 + torch.rand(module.num_features, generator=draw, dtype=torch.float64))
-
-
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())

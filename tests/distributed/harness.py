@@ -164,5 +164,4 @@ def _train(arguments: list[str], rank: int, world: int, port: int, output: Path)
     _enter_world(rank, world, port)
     os.chdir(ROOT)
     sys.argv = [str(TRAIN), *arguments]
-    import fcntl; fcntl.flock = fcntl.lockf
     runpy.run_path(str(TRAIN), run_name="__main__")

@@ -19,7 +19,9 @@ def random_boxes(count: int, *, seed: int) -> Tensor:
     rows = []
     for _ in range(count):
         x, y = rng.uniform(-20, 80), rng.uniform(-20, 80)
-        rows.append((x, y, x + rng.choice((0, 30, 60, 60)) * rng.random(), y + rng.choice((0, 30, 60, 60)) * rng.random()))
+        rows.append(
+            (x, y, x + rng.choice((0, 30, 60, 60)) * rng.random(), y + rng.choice((0, 30, 60, 60)) * rng.random())
+        )
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
 
 

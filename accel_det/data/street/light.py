@@ -42,11 +42,19 @@ class Light(NamedTuple):
         """The colour of a thing seen from a distance in metres."""
         clear = math.exp(-self.fog_per_m * max(depth, 0.0))
         veil = 1.0 - clear
-        gain_r, gain_g, gain_b = (clear, clear, clear) if shines else (clear * gain for gain in self.gain)
-        red = int(colour[0] * gain_r + self.fog[0] * veil + 0.5)
-        green = int(colour[1] * gain_g + self.fog[1] * veil + 0.5)
-        blue = int(colour[2] * gain_b + self.fog[2] * veil + 0.5)
-        return min(red, 255), min(green, 255), min(blue, 255)
+        red: float
+        green: float
+        blue: float
+        red, green, blue = colour
+        if not shines:
+            gain_r, gain_g, gain_b = self.gain
+            red, green, blue = min(red * gain_r, 255.0), min(green * gain_g, 255.0), min(blue * gain_b, 255.0)
+        fog_r, fog_g, fog_b = self.fog
+        return (
+            int(red * clear + fog_r * veil + 0.5),
+            int(green * clear + fog_g * veil + 0.5),
+            int(blue * clear + fog_b * veil + 0.5),
+        )
 
     def plain(self) -> "Light":
         """The same without shadows, glow, noise and blur: every pixel belongs to one thing."""

@@ -192,7 +192,11 @@ class Stage:
         self._backdrop = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
 
     def _expose(
-        self, picture: Image.Image, owners: NDArray[np.int16], layers: Sequence[_Layer], noise_key: tuple[int | str, ...]
+        self,
+        picture: Image.Image,
+        owners: NDArray[np.int16],
+        layers: Sequence[_Layer],
+        noise_key: tuple[int | str, ...],
     ) -> NDArray[np.uint8]:
         """Glare of lights, blur of the lens, noise of the sensor."""
         light = self.light
