@@ -3,9 +3,12 @@
 import argparse
 from collections.abc import Sequence
 
+from rich.table import Table
+
 from accel_det.cli import compose
 from accel_det.cli.failures import CHECK_FAILED, DONE, answer
 from accel_det.config.load import load_config
+from accel_det.data.defects import DEFECT_KINDS
 from accel_det.engine.console import Console
 
 
@@ -17,13 +20,19 @@ def run(arguments: Sequence[str]) -> int:
         epilog="exit codes: 0 nothing stops a run; 3 something does; 2 bad input.",
         allow_abbrev=False,
     )
-    parser.add_argument("config", help="YAML file of the run")
+    parser.add_argument("config", nargs="?", help="YAML file of the run")
+    parser.add_argument("--kinds", action="store_true", help="list the kinds of defect, and what is done about each")
     parser.add_argument(
         "--images", action="store_true", help="decode every image; takes as long as reading all of them"
     )
     parser.add_argument("--json", action="store_true", help="the whole report as JSON on stdout")
     parser.add_argument("--all", action="store_true", help="every finding, not one line per kind")
     options, overrides = parser.parse_known_args(list(arguments))
+    if options.kinds:
+        _list_kinds()
+        return DONE
+    if options.config is None:
+        raise ValueError("check needs a configuration file: `accel-det check configs/smoke/bccd.yaml`")
     config = load_config(options.config, overrides).config
     tables = compose.open_tables(config, read_images=options.images)
     report = tables.report
@@ -41,3 +50,10 @@ def run(arguments: Sequence[str]) -> int:
     if options.json:
         answer(report.to_json())
     return CHECK_FAILED if report.stops else DONE
+
+
+def _list_kinds() -> None:
+    table = Table("kind", "what should hold", "done unasked", "done where a set accepts it")
+    for name, kind in DEFECT_KINDS.items():
+        table.add_row(name, kind.rule, kind.default, kind.opt_in or "-")
+    Console(speaks=True).show(table)

@@ -98,7 +98,8 @@ def _compare(accelerator: Accelerator, work: Work) -> Comparison:
     with _CountedAllReduce() as counted:
         result = train_step(accelerator, wrapped, prepared, batches, seed=1)
     gradient = _flat(trained)
-    error = float((gradient - expected).norm() / expected.norm())
+    difference, scale = float((gradient - expected).norm()), float(expected.norm())
+    error = difference / scale if scale else difference
     without = [name for name, parameter in trained.items() if parameter.grad is None]
     digest = hashlib.sha256(gradient.numpy().tobytes()).hexdigest()
     accelerator.free_memory()
@@ -122,8 +123,9 @@ def reference(work: Work) -> tuple[Tensor, dict[str, float]]:
             divisors = {name: term.count * len(whole) for name, term in losses.items()}
         else:
             divisors = {name: torch.stack([c[name] for c in known if c is not None]).sum() for name in losses}
-        terms.append({name: term.sum / divisors[name] for name, term in losses.items() if divisors[name] > 0})
-    values = {name: sum(float(part[name]) for part in terms if name in part) for name in losses}
+        # What nothing counted for is 0.
+        terms.append({name: t.sum / divisors[name] if divisors[name] > 0 else t.sum * 0 for name, t in losses.items()})
+    values = {name: sum(float(part[name]) for part in terms) for name in losses}
     total = torch.stack([value for part in terms for value in part.values()]).sum()
     total.backward()
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -17,12 +17,12 @@ SPLITS = {
     "1 and 3 images with uneven boxes": ((1, 5, 0, 2), UNEVEN),
     "an image without objects": ((2, 0, 3, 1), EVEN),
     "a process without objects": ((0, 0, 3, 2), EVEN),
+    "no object anywhere": ((0, 0, 0, 0), EVEN),
 }
-NOWHERE = ((0, 0, 0, 0), EVEN)
 # Small inputs, so that float64 networks of 40 million parameters take a second.
 SIZES = {"ssd300_vgg16": 96, "ssdlite320_mobilenet_v3_large": 96}
-QUICK = ("yolov5n", "ssdlite320_mobilenet_v3_large")
-NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in zoo.names("detection")]
+QUICK = "yolov5n"
+NETWORKS = [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in zoo.names("detection")]
 
 
 def work(model: str, split: tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], batch_norm: str = "frozen") -> Work:
@@ -43,7 +43,7 @@ def check(found: list[list[Comparison]], works: list[Work]) -> None:
 
 def test_the_zoo_has_the_networks_that_are_swept_here() -> None:
     assert len(NETWORKS) >= 14
-    assert set(QUICK) <= set(zoo.names("detection"))
+    assert QUICK in zoo.names("detection")
 
 
 @pytest.mark.parametrize("model", NETWORKS)
@@ -52,14 +52,7 @@ def test_two_processes_compute_the_gradient_of_one(tmp_path: Path, model: str) -
     check(run_world(compare, 2, works, folder=tmp_path, timeout_s=280), works)
 
 
-@pytest.mark.parametrize("model", NETWORKS)
-def test_processes_without_any_object_still_give_every_parameter_a_finite_gradient(tmp_path: Path, model: str) -> None:
-    found = run_world(compare, 2, [work(model, NOWHERE)], folder=tmp_path, timeout_s=280)
-    assert [process[0].without for process in found] == [[], []]
-    check(found, [work(model, NOWHERE)])
-
-
-@pytest.mark.parametrize("model", QUICK)
+@pytest.mark.parametrize("model", [QUICK, pytest.param("ssdlite320_mobilenet_v3_large", marks=pytest.mark.slow)])
 def test_synchronized_batch_norm_gives_two_processes_the_gradient_of_one_with_live_statistics(
     tmp_path: Path, model: str
 ) -> None:
