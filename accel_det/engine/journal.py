@@ -20,12 +20,12 @@ class Journal:
     def __init__(self, folder: Path, accelerator: Accelerator, *, from_step: int) -> None:
         self._accelerator = accelerator
         self._file = folder / "metrics.jsonl"
-        if accelerator.is_main_process:
-            _forget_after(self._file, from_step)
+        # An evaluation that a signal put off may be made up for more than once, when a kill follows.
+        self._written = _forget_after(self._file, from_step) if accelerator.is_main_process else set()
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Log numbers of one kind ("train" or "val") after `step` updates."""
-        if not self._accelerator.is_main_process:
+        if not self._accelerator.is_main_process or (kind, step) in self._written:
             return
         entry = {"kind": kind, "step": step, **{k: (v if math.isfinite(v) else str(v)) for k, v in values.items()}}
         with self._file.open("a", encoding="utf-8") as stream:
@@ -48,14 +48,16 @@ def write_json(file: Path, value: object) -> None:
     part.replace(file)
 
 
-def _forget_after(file: Path, step: int) -> None:
+def _forget_after(file: Path, step: int) -> set[tuple[str, int]]:
+    """Remove later entries and half a line; (kind, step) of what is left."""
     if not file.is_file():
-        return
+        return set()
     lines = file.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if _is_whole(line) and json.loads(line)["step"] <= step]
     part = file.with_name(f"{file.name}.part")
     part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     part.replace(file)
+    return {(entry["kind"], entry["step"]) for entry in map(json.loads, kept)}
 
 
 def _is_whole(line: str) -> bool:

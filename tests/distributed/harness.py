@@ -33,7 +33,9 @@ _PRELOADED = (
 )
 
 
-def run_world(function: Callable[..., Any], world: int, *arguments: object, folder: Path, timeout_s: float = 120) -> list[Any]:
+def run_world(
+    function: Callable[..., Any], world: int, *arguments: object, folder: Path, timeout_s: float = 120
+) -> list[Any]:
     """Call a module-level function in so many processes at once.
 
     Args:

@@ -34,7 +34,8 @@ def write_images(root: Path) -> None:
     for split, count in (("train", NUM_TRAIN), ("val", NUM_VAL)):
         folder = root / split
         folder.mkdir(parents=True)
-        images, annotations = [], []
+        images: list[dict[str, object]] = []
+        annotations: list[dict[str, object]] = []
         for number in range(count):
             pixels = draw.integers(0, 90, (_SIDE_PX, _SIDE_PX, 3), dtype=np.uint8)
             for _ in range(0 if number % 5 == 4 else int(draw.integers(1, 5))):
@@ -67,7 +68,7 @@ def write_config(folder: Path, *, images: Path, name: str = "small") -> Path:
         "schedule": {"name": "cosine", "warmup_steps": 3},
         "train": {"steps": STEPS, "images_per_update": IMAGES_PER_UPDATE},
         "ema": {"decay": 0.9, "ramp_steps": 4.0},
-        "evaluate": {"every_steps": 4, "images_per_forward": 2},
+        "evaluate": {"every_steps": 4, "images_per_forward": 1},
         "checkpoint": {"every_steps": 2},
         "journal": {"every_steps": 1, "trackers": []},
         "runtime": {"output": str(folder), "timeout_s": 60, "threads": 1},

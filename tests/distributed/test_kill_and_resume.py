@@ -12,9 +12,14 @@ from small_run import IMAGES_PER_UPDATE, STEPS, Result, entries, last_step, resu
 
 Reference = Callable[[int, int], Result]
 
-# (processes, workers, micro-batches, step after which the kill comes); four of them always, all as slow tests.
-QUICK = [(1, 2, 1, 3), (2, 0, 3, 5)]
-ALL = [(world, workers, micro, 1 + 3 * micro // 2) for world in (1, 2, 4) for workers in (0, 2) for micro in (1, 3)]
+# (processes, workers, micro-batches, step after which the kill comes); two of them always, the others as slow tests.
+QUICK = [(1, 2, 1, 5), (2, 0, 3, 6)]
+ALL = [
+    (world, workers, micro, 1 + (world + workers + micro) % 6)
+    for world in (1, 2, 4)
+    for workers in (0, 2)
+    for micro in (1, 3)
+]
 CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in ALL if case not in QUICK)]
 
 
@@ -37,7 +42,9 @@ def untouched(config: Path) -> Reference:
     def find(world: int, micro: int) -> Result:
         if (world, micro) not in known:
             name = f"untouched-{world}-{micro}"
-            with Life(arguments(config, name=name, world=world, micro=micro), world=world, output=config.parent) as life:
+            with Life(
+                arguments(config, name=name, world=world, micro=micro), world=world, output=config.parent
+            ) as life:
                 assert life.codes() == [0] * world, life.output()
             known[world, micro] = result(config.parent / name)
         return known[world, micro]
@@ -89,8 +96,8 @@ def test_a_run_that_is_killed_again_and_again_continues_bit_for_bit(
         resume = ["--resume", "auto"] if life_number else []
         with Life([*start, *resume], world=world, output=config.parent) as life:
             time.sleep(chance.uniform(0.5, 4.0))
-            for rank in range(world):
-                life.send(signal.SIGKILL, rank=rank)
+            for process in life.processes:
+                process.kill()
             codes = life.codes()
         kills += -signal.SIGKILL in codes
         if codes == [0] * world:
@@ -112,7 +119,7 @@ def test_a_run_continues_on_other_numbers_of_processes_as_if_it_had_stayed_on_on
         start = [*arguments(config, name=name, world=world, micro=1), *common]
         with Life([*start, *(["--resume", "auto"] if life_number else [])], world=world, output=config.parent) as life:
             if stop_after < STEPS:
-                life.wait_until(lambda: last_step(run) >= stop_after)
+                life.wait_until(lambda step=stop_after: last_step(run) >= step)  # type: ignore[misc]
                 life.send(signal.SIGTERM, rank=world - 1)
             codes = life.codes()
             assert codes == [143 if stop_after < STEPS else 0] * world, life.output()
@@ -135,3 +142,19 @@ def test_a_finished_run_that_is_started_again_ends_at_once_and_says_so(config: P
     assert "Nothing left to do" in said
     assert result(run) == before
     assert (run / "metrics.jsonl").stat().st_mtime_ns == changed
+
+
+@pytest.mark.parametrize(("policy", "codes"), [("stop", [2, 2]), ("warn", [0, 0])])
+def test_a_checkpoint_that_cannot_be_written_stops_all_processes_together_or_warns_as_configured(
+    config: Path, policy: str, codes: list[int]
+) -> None:
+    run = config.parent / f"unwritable-{policy}"
+    run.mkdir()
+    (run / "checkpoints").write_text("a file where the folder belongs")
+    with Life(
+        [str(config), "--name", run.name, "--checkpoint.on_save_error", policy], world=2, output=config.parent
+    ) as life:
+        assert life.codes(timeout_s=60) == codes, life.output()
+        assert f"{run / 'checkpoints'}" in life.output()
+        assert "checkpoint of step 2 not written (Not a directory)" in life.output()
+    assert last_step(run) == (2 if policy == "stop" else STEPS)

@@ -1,6 +1,7 @@
 """What a street is made of, beside those who use it: houses, zebra crossing, and things that stand about.
 
-Across the street (metres from its middle, alike on both sides): lane, cycle lane, strip with trees and lamps, sidewalk, house fronts.
+Across the street, metres from its middle and alike on both sides: lane, cycle lane, strip with trees and lamps,
+sidewalk, house fronts.
 """
 
 from typing import NamedTuple

@@ -6,19 +6,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from typing import Protocol, TypeVar
+from multiprocessing.process import BaseProcess
+from typing import TypeVar
 
 ResultT = TypeVar("ResultT")
 
 _MOST_WORKERS = 32
 # Below this number for each process, its start costs more than it gains.
 _WORTH_A_PROCESS = 8
-
-
-class _Worker(Protocol):
-    def start(self) -> None: ...
-    def join(self) -> None: ...
-    def kill(self) -> None: ...
 
 
 def in_order(evaluate: Callable[[int], ResultT], count: int, *, workers: int | None = None) -> Iterator[ResultT]:
@@ -37,18 +32,18 @@ def in_order(evaluate: Callable[[int], ResultT], count: int, *, workers: int | N
         return
     context = multiprocessing.get_context("fork")
     receivers: list[Connection] = []
-    processes: list[_Worker] = []
+    processes: list[BaseProcess] = []
     try:
         for first in range(wanted):
             receiver, sender = context.Pipe(duplex=False)
             # The child closes its copy of the receiver: once the caller is gone, it cannot send any more, and ends.
-            process = context.Process(
+            worker = context.Process(
                 target=_work, args=(evaluate, range(first, count, wanted), sender, receiver), daemon=True
             )
-            process.start()
+            worker.start()
             sender.close()
             receivers.append(receiver)
-            processes.append(process)
+            processes.append(worker)
         lost: set[int] = set()
         for index in range(count):
             yield _next_result(evaluate, index, receivers[index % wanted], lost=lost)

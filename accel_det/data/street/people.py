@@ -279,7 +279,8 @@ def cyclist(look: CyclistLook, place: Place, *, phase: float, view: View) -> lis
     joints: dict[str, Local] = {
         "neck": (0.2, 0.0, 1.48), "waist": (-0.22, 0.0, 0.98), "head": (0.3, 0.0, 1.66), "pack": (-0.16, 0.0, 1.32),
         "saddle": (-0.22, 0.0, 0.9), "crank": (0.0, 0.0, 0.34), "bar": (0.42, 0.0, 1.05), "front hub": (0.55, 0.0, 0.35),
-        "rear hub": (-0.53, 0.0, 0.35), "basket": (0.62, 0.0, 0.92), "bar left": (0.45, 0.26, 1.06), "bar right": (0.45, -0.26, 1.06),
+        "rear hub": (-0.53, 0.0, 0.35), "basket": (0.62, 0.0, 0.92),
+        "bar left": (0.45, 0.26, 1.06), "bar right": (0.45, -0.26, 1.06),
     }  # fmt: skip
     for name, side, shift in (("left", 1, 0.0), ("right", -1, math.pi)):
         pedal = (0.17 * math.cos(phase + shift), side * 0.1, 0.34 + 0.17 * math.sin(phase + shift))

@@ -16,12 +16,14 @@ from accel_det.data.street.stage import Scene, Stage, actor_shapes
 from accel_det.data.street.traffic import CYCLE_S, PERSON, Actor, actors_at, traffic_of
 from accel_det.data.street.view import View
 
-# In single scenes, who would be lower than this share of the image height is not drawn.
-SCENE_SMALLEST = 0.11
+# In single scenes, whose longer side would be below this share of the image height is not drawn.
+SCENE_SMALLEST = 0.15
+# Nor who would take more than this share of the image, and hide the others.
+SCENE_LARGEST = 0.3
 # A scene's or a camera's street has fewer identities than this.
 IDENTITIES_PER_STREET = 20_000
 # Of a single scene: few enough that a small detector learns it in minutes, enough that they hide one another.
-CROWDING = 0.4
+CROWDING = 0.6
 
 
 class Crop(NamedTuple):
@@ -35,7 +37,7 @@ class Crop(NamedTuple):
 def view_of(draws: Draws, *, height: int, width: int) -> View:
     """A camera on a mast or a house, which looks along the street from either side; image in pixels."""
     x, z = draws.sign() * draws.uniform(3.4, 8.0), draws.uniform(2.6, 4.8)
-    focal = draws.uniform(1.5, 2.1) * max(height, 0.75 * width)
+    focal = draws.uniform(1.6, 2.2) * max(height, 0.75 * width)
     yaw = math.atan2(-0.8 * x, 14.0) + draws.uniform(-0.2, 0.2)
     horizon = draws.uniform(0.12, 0.3) * height
     return View(x, 0.0, z, yaw, math.atan2(height / 2 - horizon, focal), focal, width / 2, height / 2, height, width)
@@ -66,7 +68,7 @@ def scene(seed: int, index: int, *, height: int, width: int, crowding: float = C
     stage = Stage(street, view=view_of(draws, height=height, width=width), light=pick_light(draws))
     time_s = draws.uniform(0, CYCLE_S)
     actors = actors_at(traffic_of(street, duration_s=CYCLE_S), time_s)
-    return stage.render(actors, noise_key=(seed, "scene", index), smallest=SCENE_SMALLEST)
+    return stage.render(actors, noise_key=(seed, "scene", index), smallest=SCENE_SMALLEST, largest=SCENE_LARGEST)
 
 
 def sequence(

@@ -22,18 +22,20 @@ from accel_det.data.street.view import Array, View
 
 CLASSES: tuple[str, ...] = ("person", "cyclist", "car", "bus")
 
-# Below this visible share an object is marked as ignored, and below the second it is not in the truth at all.
-VISIBLE_ENOUGH = 0.35
+# Below this visible share an object is marked as ignored, unless what is seen of it takes so much of the image;
+# below the last it is not in the truth at all.
+VISIBLE_ENOUGH = 0.4
+MUCH_OF_IMAGE = 0.04
 VISIBLE_AT_ALL = 0.1
-# An object lower than this share of the image height is ignored: too small to be told what it is.
+# An object whose longer side is below this share of the image height is ignored: too small to be told what it is.
 SMALLEST = 0.1
 # A thing that stands about takes at most this share of the image.
 LARGEST_THING = 0.16
 
 _HALF_WIDTH = (0.25, 0.3, 0.9, 1.25)
 _HEIGHT = (1.75, 1.75, 1.5, 3.0)
-# Seen from above, a vehicle is higher in the image than it is high.
-_TALLEST = (2.2, 2.2, 3.2, 7.0)
+# No side of an object in the image is longer than this many metres at the distance of its near end.
+_LONGEST = (2.2, 2.4, 5.0, 11.5)
 
 
 class Scene(NamedTuple):
@@ -41,7 +43,7 @@ class Scene(NamedTuple):
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        boxes: (N, 4) float32, xyxy, pixels: what is seen and what is hidden of an object, clipped to the image.
+        boxes: (N, 4) float32, xyxy, pixels: around what lies in the image of an object, seen or hidden.
         labels: (N,) int64, index into CLASSES.
         identities: (N,) int64.
         visibility: (N,) float32 in [0, 1], the share of the object's pixels that are neither hidden nor outside the image.
@@ -74,7 +76,7 @@ class Stage:
         self._things: list[_Layer] = []
         for prop in street.props:
             shapes, depth = prop_shapes(prop, view=view, lamps_lit=light.glow > 0.2)
-            if not shapes or not _in_reach(shapes, view) or _fills(shapes, view):
+            if not shapes or not _in_reach(shapes, view) or _share_of_image(extent(shapes), view) > LARGEST_THING:
                 continue
             tile = rasterize(shapes, light=light, depth=depth)
             if tile is not None:
@@ -82,15 +84,24 @@ class Stage:
                 self._things.append(_Layer((_band(prop.x, view), depth), tile, lamp=lamp))
         self._pools()
 
-    def render(self, actors: Sequence[Actor], *, noise_key: tuple[int | str, ...], smallest: float = 0.0) -> Scene:
+    def render(
+        self,
+        actors: Sequence[Actor],
+        *,
+        noise_key: tuple[int | str, ...],
+        smallest: float = 0.0,
+        largest: float = 1.0,
+    ) -> Scene:
         """The picture with these actors.
 
         Args:
             noise_key: the sensor's noise is a pure function of it.
-            smallest: who would be lower than this share of the image height is not drawn.
+            smallest: whose longer side would be below this share of the image height is not drawn.
+            largest: whose box would take more than this share of the image is not drawn either.
         """
-        lowest = smallest * self.view.height
-        layers = [layer for actor in actors if (layer := self._layer(actor, lowest_px=lowest)) is not None]
+        smallest_px = smallest * self.view.height
+        layers = [layer for actor in actors if (layer := self._layer(actor, smallest_px=smallest_px)) is not None]
+        layers = [layer for layer in layers if _share_of_image(layer.tile.box, self.view) <= largest]
         picture = self._backdrop.copy()
         if self.light.shadow > 0:
             self._shadows(picture, [layer.actor for layer in layers if layer.actor is not None])
@@ -103,12 +114,12 @@ class Stage:
         image = self._expose(picture, owners, layers, noise_key)
         return self._truth(image, layers, np.bincount(owners.ravel(), minlength=len(numbered) + 1)[1 : len(layers) + 1])
 
-    def _layer(self, actor: Actor, *, lowest_px: float) -> _Layer | None:
+    def _layer(self, actor: Actor, *, smallest_px: float) -> _Layer | None:
         view = self.view
         (right, _, depth) = view.camera_space(np.array((actor.place.x, actor.place.y, 1.0))).tolist()
         seed = self.street.looks_seed
         reach = half_length(actor.label, seed=seed, identity=actor.identity) + 1.0
-        if depth < 2.0 + reach / 2 or _TALLEST[actor.label] * view.focal / (depth - reach / 2) < lowest_px:
+        if depth < 2.0 + reach / 2 or _LONGEST[actor.label] * view.focal / (depth - reach / 2) < smallest_px:
             return None
         left_edge = (right - reach) * view.focal / (depth - reach / 2) + view.center_x
         right_edge = (right + reach) * view.focal / (depth - reach / 2) + view.center_x
@@ -118,7 +129,7 @@ class Stage:
         if not _in_reach(shapes, view):
             return None
         tile = rasterize(shapes, light=self.light, depth=depth)
-        if tile is None or tile.box[3] - tile.box[1] < lowest_px:
+        if tile is None or _longer_side(tile) < smallest_px:
             return None
         return _Layer((_band(actor.place.x, view), depth), tile, actor)
 
@@ -128,12 +139,12 @@ class Stage:
         for layer, pixels in zip(layers, seen.tolist(), strict=True):
             assert layer.actor is not None
             share = pixels / int(layer.tile.mask.sum())
-            x1, y1, x2, y2 = layer.tile.box
-            box = (max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
             if share < VISIBLE_AT_ALL:
                 continue
-            small = y2 - y1 < SMALLEST * height
-            rows.append((box, layer.actor, share, small or share < VISIBLE_ENOUGH))
+            small = _longer_side(layer.tile) < SMALLEST * height
+            box = _inside(layer.tile, height=height, width=width)
+            hidden = share < VISIBLE_ENOUGH and pixels < MUCH_OF_IMAGE * height * width
+            rows.append((box, layer.actor, share, small or hidden))
         return Scene(
             image=image,
             boxes=np.array([row[0] for row in rows], dtype=np.float32).reshape(-1, 4),
@@ -277,12 +288,28 @@ def _in_reach(shapes: Sequence[Shape], view: View) -> bool:
     return x2 > 0 and y2 > 0 and x1 < view.width and y1 < view.height
 
 
-def _fills(shapes: Sequence[Shape], view: View) -> bool:
-    """Whether it would take so much of the image that it leaves too little to see."""
-    x1, y1, x2, y2 = extent(shapes)
-    across = min(x2, view.width) - max(x1, 0)
-    upright = min(y2, view.height) - max(y1, 0)
-    return across * upright > LARGEST_THING * view.width * view.height
+def _share_of_image(box: tuple[float, float, float, float], view: View) -> float:
+    """How much of the image a box takes that overlaps it."""
+    x1, y1, x2, y2 = box
+    across, upright = min(x2, view.width) - max(x1, 0), min(y2, view.height) - max(y1, 0)
+    return max(across, 0) * max(upright, 0) / (view.width * view.height)
+
+
+def _longer_side(tile: Tile) -> int:
+    """Of its box, pixels."""
+    x1, y1, x2, y2 = tile.box
+    return max(x2 - x1, y2 - y1)
+
+
+def _inside(tile: Tile, *, height: int, width: int) -> tuple[int, int, int, int]:
+    """(x1, y1, x2, y2) pixels around those of the thing's pixels that lie in the image; there is at least one."""
+    x1, y1, x2, y2 = tile.box
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+        return tile.box
+    top, left = max(tile.top, 0), max(tile.left, 0)
+    mask = tile.mask[top - tile.top : height - tile.top, left - tile.left : width - tile.left]
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1
 
 
 def _claim(owners: NDArray[np.int16], tile: Tile, number: int) -> None:

@@ -16,7 +16,7 @@ from accel_det.data.street.stage import CLASSES
 
 # Scenes are numbered, and so are their people; the ranges of the splits are apart.
 _FIRST_SCENE = {"train": 0, "val": 1_000_000}
-_IMAGES = {"train": 640, "val": 128}
+_IMAGES = {"train": 1024, "val": 128}
 _MOST_IMAGES = 1_000_000
 _JPEG_QUALITY = 95
 _LOWEST = {"seed": 0, "images": 1, "height": 32, "width": 32}
@@ -53,8 +53,8 @@ def read(split: str, parameters: Mapping[str, int | float | str]) -> tuple[datas
 
     Args:
         split: "train" or "val", which share neither a scene nor an identity.
-        parameters: seed (0), images (640 of train, 128 of val), height (240) and width (320) in pixels, and crowding
-            (0.4), the factor on how many road users there are.
+        parameters: seed (0), images (1024 of train, 128 of val), height (240) and width (320) in pixels, and crowding
+            (0.6), the factor on how many road users there are.
 
     Returns:
         Columns image {bytes: JPEG, path: a name}, image_id, height, width, objects {bbox: xywh in pixels, category,
@@ -75,7 +75,7 @@ def _checked(split: str, parameters: Mapping[str, int | float | str]) -> _Parame
     for name, value in parameters.items():
         if name == "crowding":
             if isinstance(value, (bool, str)) or not 0 < value <= 4:
-                raise ValueError(f"street, parameter crowding: {value!r} is not a number in (0, 4]; 0.4 is usual")
+                raise ValueError(f"street, parameter crowding: {value!r} is not a number in (0, 4]; 0.6 is usual")
             crowding = float(value)
         elif name not in values:
             raise ValueError(f"street: unknown parameter {name!r}; known are {', '.join((*values, 'crowding'))}")
