@@ -188,7 +188,8 @@ def _locate(path: str | Path) -> Path:
         return layout.find_export(folder)
     if folder.exists():
         raise ExportError(f"{path}: a file, expected the export folder that it is in")
-    if isinstance(path, str) and hub.is_repo_name(path):
+    # `runs/mine` beside a folder `runs` is a slip, not a repository of somebody called runs.
+    if isinstance(path, str) and hub.is_repo_name(path) and not folder.parent.is_dir():
         return layout.find_export(hub.fetch_export(path))
     raise ExportError(f"{path}: no such folder; expected an export, a run's folder, or owner/name on the Hub")
 
