@@ -151,9 +151,9 @@ def run_folder(config: Config) -> Path:
 
 
 def command_line() -> str:
-    """The command as it was given, with the program's name shortened to a relative path."""
+    """The command as it was given, without the place of the environment that it ran in."""
     program = Path(sys.argv[0])
-    name = os.path.relpath(program) if program.is_absolute() and "bin" not in program.parts else program.name
+    name = os.path.relpath(program) if program.suffix == ".py" else program.name
     launcher = f"accelerate launch --num_processes {os.environ['WORLD_SIZE']} " if "WORLD_SIZE" in os.environ else ""
     return " ".join([f"{launcher}{name}", *sys.argv[1:]])
 

@@ -106,6 +106,7 @@ def _prepare(loaded: Loaded, resume: str | None, speaker: Console, stack: ExitSt
     for line in tables.report.summary_lines():
         speaker.say(f"data: {line}")
     if is_first_process():
+        (folder / "exit.json").unlink(missing_ok=True)  # it says how this life ends, not the one before
         write_json(folder / "data_report.json", tables.report.to_json())
     tables.report.require()
     return Start(loaded, tables, folder, snapshot)
@@ -230,7 +231,8 @@ def _locked(folder: Path) -> IO[str]:
     """
     stream = (folder / "run.lock").open("a+", encoding="utf-8")
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # A POSIX lock: data workers do not inherit it, so it ends with this process, however that ends.
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         stream.seek(0)
         raise ValueError(

@@ -1,6 +1,9 @@
 """Batches in the order that `order.py` says, from workers that hold no state."""
 
+import contextlib
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -13,6 +16,7 @@ from accel_det.data.transforms import Augmentation, ResizeRule, augment, prepare
 from accel_det.types import Batch, BoxTarget, Frame, Sample
 
 TargetT = TypeVar("TargetT")
+BatchT = TypeVar("BatchT")
 Collate = Callable[[Sequence[Sample[TargetT]]], Batch[TargetT]]
 
 
@@ -104,9 +108,9 @@ class TrainingStream(Generic[TargetT]):
             ValueError: where an image cannot be read, with the line that says which and why.
         """
         sampler = _UpdateSampler(self._order, self._share, start_step)
-        batches = iter(_loader(self._images, sampler, self._collate, self._workers, self._pin_memory))
-        while True:
-            yield [_checked(next(batches)) for _ in range(self._share.micro_batches)]
+        with _reading(_loader(self._images, sampler, self._collate, self._workers, self._pin_memory)) as batches:
+            while True:
+                yield [_checked(next(batches)) for _ in range(self._share.micro_batches)]
 
 
 def evaluation_batches(
@@ -120,8 +124,10 @@ def evaluation_batches(
 ) -> Iterator[Batch[TargetT]]:
     """The given samples in order, once; the last batch may be smaller."""
     chunks = [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
-    for batch in _loader(images, _ListSampler(chunks), collate, min(workers, len(chunks)), pin_memory):
-        yield _checked(batch)
+    loader = _loader(images, _ListSampler(chunks), collate, min(workers, len(chunks)), pin_memory)
+    with _reading(loader) as batches:
+        for batch in batches:
+            yield _checked(batch)
 
 
 class _UpdateSampler(Sampler[list[Draw]]):
@@ -194,8 +200,35 @@ def _loader(
     )
 
 
+@contextlib.contextmanager
+def _reading(loader: "DataLoader[BatchT]") -> Iterator[Iterator[BatchT]]:
+    """The batches of a loader, whose workers end with the block.
+
+    Left to the garbage collector, which closes their queues first, workers would never hear that they may end.
+    """
+    batches = iter(loader)
+    try:
+        yield batches
+    finally:
+        end_workers = getattr(
+            batches, "_shutdown_workers", None
+        )  # there is no public name; without workers, none at all
+        if end_workers is not None:
+            end_workers()
+
+
 def _start_worker(_: int) -> None:
-    # A signal to the process group must not end the workers before the trainer has saved.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ignore signals that reach the whole process group: workers must live until the trainer has saved.
+
+    SIGTERM from the trainer itself is obeyed, or a trainer that ends early would wait for its workers for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_trainer, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_with_trainer(trainer: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
+        pass
+    os._exit(0)

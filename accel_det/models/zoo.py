@@ -131,7 +131,8 @@ def option_table(name: str) -> dict[str, tuple[str, Any]]:
     """The settings of a network: name -> (type, default)."""
     options_type = card(name).options_type()
     kinds = get_type_hints(options_type)
-    return {field.name: (_kind_text(kinds[field.name]), field.default) for field in dataclasses.fields(options_type)}
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(options_type)}
+    return {name: (_kind_text(kinds[name]), default) for name, default in defaults.items()}
 
 
 def _typed_options(found: ModelCard, options: Mapping[str, OptionValue]) -> Any:

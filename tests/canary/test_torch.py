@@ -4,6 +4,7 @@ If one of these fails, torch has changed: audit the code that the docstring name
 """
 
 import inspect
+import multiprocessing
 import os
 import re
 import signal
@@ -72,6 +73,16 @@ def test_a_killed_worker_is_a_runtime_error_and_not_a_hang() -> None:
         return "no error"
 
     assert re.match(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)", in_a_fork(read))
+
+
+def test_workers_are_ended_by_a_method_of_a_private_name_that_may_be_called_twice() -> None:
+    """data/loaders.py calls it where a stream ends, rather than wait for the garbage collector."""
+    batches = iter(DataLoader(Numbers(), num_workers=2))
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    batches._shutdown_workers()  # type: ignore[attr-defined]
+    batches._shutdown_workers()  # type: ignore[attr-defined]
+    assert multiprocessing.active_children() == []
 
 
 def test_a_batch_sampler_may_be_endless_and_holds_any_index() -> None:

@@ -90,12 +90,17 @@ def test_a_run_that_is_killed_again_and_again_continues_bit_for_bit(
 ) -> None:
     chance = random.Random(seed)
     world, name = 2, f"unlucky-{seed}"
+    run = config.parent / name
     start = arguments(config, name=name, world=world, micro=1)
+    first_kill = chance.randint(1, 6)
     kills = 0
     for life_number in range(12):
         resume = ["--resume", "auto"] if life_number else []
         with Life([*start, *resume], world=world, output=config.parent) as life:
-            time.sleep(chance.uniform(0.5, 4.0))
+            if life_number:  # at any moment of its start as well
+                time.sleep(chance.uniform(0.2, 2.5))
+            else:
+                life.wait_until(lambda: last_step(run) >= first_kill)
             for process in life.processes:
                 process.kill()
             codes = life.codes()
@@ -105,7 +110,7 @@ def test_a_run_that_is_killed_again_and_again_continues_bit_for_bit(
     else:
         finish(start, world=world, output=config.parent)
     assert kills >= 1
-    assert result(config.parent / name) == untouched(world, 1)
+    assert result(run) == untouched(world, 1)
 
 
 def test_a_run_continues_on_other_numbers_of_processes_as_if_it_had_stayed_on_one(

@@ -1,7 +1,9 @@
 """Batches from workers: each sample once, in the order of the pure functions, with the same pixels for any workers."""
 
 import io
+import multiprocessing
 import random
+import subprocess
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
@@ -164,6 +166,35 @@ def test_a_file_that_may_not_be_read_becomes_one_error_line(workers: int) -> Non
     with pytest.raises(ValueError, match=r"Permission denied: 'image_7\.png'") as error:
         list(evaluation(Table(unreadable=7), workers=workers))
     assert "\n" not in str(error.value)
+
+
+def test_no_worker_outlives_an_error_or_the_end_of_its_stream() -> None:
+    with pytest.raises(ValueError, match="image_4"):
+        updates(stream(workers=2, table=Table(damaged=4)), 0, 4)
+    assert multiprocessing.active_children() == []
+    source = stream(workers=2).updates(0)
+    next(source)
+    assert len(multiprocessing.active_children()) == 2
+    source.close()  # type: ignore[attr-defined]
+    assert multiprocessing.active_children() == []
+    assert len(list(evaluation(Table(), workers=2))) == 4
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_ignore_a_signal_to_the_whole_group_and_obey_their_trainer() -> None:
+    """A scheduler signals every process; the trainer saves a checkpoint, for which it may need its workers."""
+    source = stream(workers=2).updates(0)
+    next(source)
+    workers = multiprocessing.active_children()
+    for name in ("TERM", "INT"):
+        subprocess.run(["kill", f"-{name}", *(str(worker.pid) for worker in workers)], check=True)
+    assert [len(next(source)[0].frames) for _ in range(8)] == [4] * 8
+    assert all(worker.is_alive() for worker in workers)
+    for worker in workers:
+        worker.terminate()
+        worker.join(5)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    source.close()  # type: ignore[attr-defined]
 
 
 def evaluation(
