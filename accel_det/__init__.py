@@ -1,8 +1,8 @@
 """accel_det: object detectors and re-identification networks, trained by one Accelerate loop.
 
-    import accel_det
-    detector = accel_det.load("runs/street")
-    found = detector.detect(["photo.jpg"])
+import accel_det
+detector = accel_det.load("runs/street")
+found = detector.detect(["photo.jpg"])
 """
 
 from typing import TYPE_CHECKING

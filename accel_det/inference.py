@@ -188,9 +188,11 @@ def _locate(path: str | Path) -> Path:
         return layout.find_export(folder)
     if folder.exists():
         raise ExportError(f"{path}: a file, expected the export folder that it is in")
-    # `runs/mine` beside a folder `runs` is a slip, not a repository of somebody called runs.
-    if isinstance(path, str) and hub.is_repo_name(path) and not folder.parent.is_dir():
-        return layout.find_export(hub.fetch_export(path))
+    if isinstance(path, str) and hub.is_repo_name(path):
+        try:
+            return layout.find_export(hub.fetch_export(path))
+        except hub.PushError as error:
+            raise ExportError(f"{path}: no such folder here, and no such export on the Hub: {error}") from None
     raise ExportError(f"{path}: no such folder; expected an export, a run's folder, or owner/name on the Hub")
 
 

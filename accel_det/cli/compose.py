@@ -81,6 +81,8 @@ def make_network(config: Config, *, num_classes: int, device_type: str) -> Netwo
     """Build, load, freeze and convert, on the CPU. Weights depend on the seed alone."""
     torch.manual_seed(config.train.seed)
     section = config.model
+    if zoo.card(section.name).task != config.task:
+        raise ValueError(f"task is {config.task}, but {section.name} is for {zoo.card(section.name).task}")
     model = zoo.build(section.name, num_classes=num_classes, options=section.options, inference=inference(config))
     loaded = load_matching(model, read_weights(section.weights)) if section.weights is not None else None
     frozen = freeze(model, section.freeze) if section.freeze else []

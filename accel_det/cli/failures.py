@@ -25,6 +25,9 @@ _LOST_PEER = (
     "NCCL",
     "Timed out",
 )
+_LOST_WORKER = (
+    "a process that decodes images was killed, perhaps for want of memory: lower data.workers, then --resume auto"
+)
 
 
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +37,9 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | 
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
+    except ConnectionError as error:
+        complain(f"{_LOST_WORKER} ({error})")
+        return DEFECT
     except (ValueError, OSError) as error:
         complain(str(error))
         return BAD_INPUT
@@ -43,6 +49,9 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | 
     except RuntimeError as error:
         if any(sign in str(error) for sign in _LOST_PEER):
             complain("lost contact with another process; the line of the process that ended first says why")
+            return DEFECT
+        if "DataLoader worker" in str(error):
+            complain(f"{_LOST_WORKER} ({str(error).splitlines()[0]})")
             return DEFECT
         if "out of memory" in str(error) or "can't allocate memory" in str(error):
             first_line = str(error).splitlines()[0]

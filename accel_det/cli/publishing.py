@@ -69,6 +69,7 @@ class Publisher:
             training=TrainingInfo(counters.step, config.train.seed, command_line(), versions()),
             run_config=dump(config),
             licence=config.push.licence,
+            task=config.task,
         )
 
 

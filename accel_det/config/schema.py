@@ -75,10 +75,12 @@ class AugmentSection(Section):
 
 
 class DataSection(Section):
-    sets: dict[str, SetSection] = Field(description="the data sets, by a name of your choice")
+    sets: dict[str, SetSection] = Field(min_length=1, description="the data sets, by a name of your choice")
     train: str = Field(description="what to train on, `name:split`; several joined with `+`")
     val: str = Field(description="what to evaluate on, `name:split`; several joined with `+`")
-    classes: list[str] | None = Field(None, description="class names in order; without it those of the sets")
+    classes: list[str] | None = Field(
+        None, min_length=1, description="class names in order; without it those of the sets"
+    )
     resize: ResizeSection = ResizeSection()
     augment: AugmentSection = AugmentSection()
     shuffle: bool = Field(True, description="a new order every epoch")
@@ -132,7 +134,9 @@ class ScheduleSection(Section):
 class TrainSection(Section):
     steps: Positive | None = Field(None, description="budget in optimizer updates; give this or epochs")
     epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="budget in passes over the data")
-    images_per_update: Positive = Field(16, description="images per update over all processes: the global batch")
+    images_per_update: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        16, description="images per update over all processes: the global batch"
+    )
     max_images_per_forward: Positive | None = Field(
         None, description="images per process and forward pass at most; more are accumulated"
     )

@@ -56,9 +56,7 @@ def save(folder: Path, snapshot: Snapshot) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         contents = {
-            f"{stem}.safetensors": safetensors.torch.save(
-                {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-            )
+            f"{stem}.safetensors": safetensors.torch.save({k: _on_disk(v) for k, v in tensors.items()})
             for stem, tensors in snapshot.tensors.items()
         }
         contents["state.json"] = _canonical(snapshot.state)
@@ -185,6 +183,11 @@ def _read_verified(file: Path, entry: Mapping[str, Any]) -> bytes:
     if _sha256(data) != entry["sha256"]:
         raise CheckpointError(f"{file}: damaged: its sha256 is not the one in {_MANIFEST}; use another checkpoint")
     return data
+
+
+def _on_disk(tensor: Tensor) -> Tensor:
+    """A copy of its own on the CPU: names that share memory are stored twice, and load strictly."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def _canonical(value: object) -> bytes:

@@ -135,7 +135,7 @@ def topology(accelerator: Accelerator) -> Topology:
         device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type,
         precision=accelerator.mixed_precision,
         threads=torch.get_num_threads(),
-        backend=torch.distributed.get_backend() if accelerator.num_processes > 1 else "none",
+        backend=_backend(accelerator.device) if accelerator.num_processes > 1 else "none",
     )
 
 
@@ -148,6 +148,12 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def _backend(device: torch.device) -> str:
+    """`get_backend` says "undefined" of a group that was made without naming one; the group itself knows."""
+    group = torch.distributed.distributed_c10d._get_default_group()
+    return str(group._get_backend(device).name())
 
 
 def _has_accelerator() -> bool:

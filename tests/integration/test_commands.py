@@ -179,7 +179,13 @@ def test_push_uploads_a_run_and_a_refusal_ends_with_4(trained: tuple[Place, dict
 
 def test_the_export_works_in_three_lines_of_python(trained: tuple[Place, dict[str, object]]) -> None:
     place, _ = trained
-    program = "import accel_det\nfound = accel_det.load('runs/tiny').detect(['scenes/scene-0000.png'], score_threshold=0)\nprint(len(found[0].boxes))"
+    program = "\n".join(
+        (
+            "import accel_det",
+            "found = accel_det.load('runs/tiny').detect(['scenes/scene-0000.png'], score_threshold=0)",
+            "print(len(found[0].boxes))",
+        )
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=place.folder, env=place.environment, text=True, capture_output=True
     )
@@ -199,7 +205,7 @@ def test_lists_are_machine_readable(trained: tuple[Place, dict[str, object]]) ->
     [
         (("train", "nowhere.yaml"), 2, "nowhere.yaml: no such file"),
         (("train", "tiny.yaml", "--optimizer.lrr", "1"), 2, "did you mean `lr`"),
-        (("predict", "runs/nothing", "scenes"), 2, "no such folder"),
+        (("predict", "runs/nothing", "scenes"), 2, "runs/nothing: no such folder here"),
         (("evaluate", "runs/nothing"), 2, "runs/nothing"),
         (("frain",), 2, "no command `frain`"),
     ],

@@ -142,7 +142,7 @@ def convert_batch_norm(module: nn.Module, kind: BatchNormKind, *, device_type: s
     if kind not in ("frozen", "synchronized"):
         raise ValueError(f"batch norm kind {kind!r}: expected 'frozen' or 'synchronized'")
     if kind == "synchronized" and device_type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         return converted
     if type(module) is nn.BatchNorm2d:
         return _replacement(module, kind)
