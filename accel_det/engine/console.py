@@ -8,10 +8,14 @@ from typing import NamedTuple
 import psutil
 import torch
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 _HEADLINES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "VOC12/mAP")
+
+
+# Columns of a terminal from which the bar and every term of the loss have room.
+_WIDE = 140
 
 
 class Pace(NamedTuple):
@@ -97,13 +101,13 @@ class Console:
     def begin(self, step: int) -> None:
         """Show the bar, where there is a terminal."""
         if self._speaks and self._rich.is_terminal:
-            columns = (
-                BarColumn(24),
-                TextColumn("{task.completed}/{task.total} updates"),
-                TimeElapsedColumn(),
+            columns: list[ProgressColumn] = [
+                TextColumn("{task.completed}/{task.total}"),
                 TimeRemainingColumn(),
                 TextColumn("{task.description}"),
-            )
+            ]
+            if self._rich.width >= _WIDE:
+                columns.insert(0, BarColumn(24))
             self._bar = Progress(*columns, console=self._rich)
             self._task = self._bar.add_task("", total=self._total_steps, completed=step)
             self._bar.start()
@@ -121,8 +125,9 @@ class Console:
         """The numbers of one report."""
         total = losses["total"]
         terms = " ".join(f"{name} {value:.3g}" for name, value in group_terms(losses).items())
+        detail = f"({terms}) " if self._bar is None or self._rich.width >= _WIDE else ""
         text = (
-            f"loss {total:.4g} ({terms}) lr {lr:.3g} {pace.images_per_s:.1f} images/s "
+            f"loss {total:.4g} {detail}lr {lr:.3g} {pace.images_per_s:.1f} images/s "
             f"data wait {pace.data_wait:.0%} {pace.memory_gb:.1f} GB"
         )
         if self._bar is not None and self._task is not None:

@@ -4,6 +4,7 @@ import os
 import platform
 import resource
 import sys
+import warnings
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
@@ -100,6 +101,8 @@ def make_accelerator(runtime: RuntimeSection, *, deterministic: bool, trackers: 
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True)
+    # Images are channels last, so gradients of small networks come in other strides than the buckets': a copy, no error.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     accelerator = Accelerator(
         # Without this, processes that a launcher started on a machine without GPU do not find each other.
         cpu=not _has_accelerator(),
