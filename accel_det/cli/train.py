@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 from accel_det.cli import compose
 from accel_det.cli.describe_run import headline, run_facts, scaling_line
-from accel_det.cli.failures import DONE, answer, guarded
+from accel_det.cli.failures import BAD_INPUT, DEFECT, DONE, answer, guarded
 from accel_det.cli.publishing import Publisher
 from accel_det.config.load import Loaded, describe, dump, load_config
 from accel_det.config.schema import Config
@@ -124,7 +124,8 @@ def _train(accelerator: Accelerator, start: Start, *, to_stderr: bool) -> Outcom
         outcome = fit(job)
     except Exception as error:
         if accelerator.is_main_process:
-            _write_exit(start.folder, reason=f"error: {error}", step=job.counters.step, code=2)
+            code = BAD_INPUT if isinstance(error, ValueError | OSError) else DEFECT
+            _write_exit(start.folder, reason=f"error: {error}", step=job.counters.step, code=code)
         raise
     publisher.close()
     if accelerator.is_main_process:
