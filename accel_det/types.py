@@ -74,11 +74,18 @@ class BoxTarget(NamedTuple):
 
 
 class Sample(NamedTuple, Generic[TargetT]):
-    """One image on its way to a batch: image (3, H, W) uint8 RGB."""
+    """One image on its way to a batch.
+
+    Attributes:
+        image: (3, H, W) uint8 RGB.
+        proposals: (P, 4) float32, xyxy, pixels of the batch image: regions that were given with the image, as those of
+            selective search; None where the data has none.
+    """
 
     image: Tensor
     target: TargetT
     frame: Frame
+    proposals: Tensor | None = None
 
 
 class Batch(NamedTuple, Generic[TargetT]):
@@ -89,12 +96,15 @@ class Batch(NamedTuple, Generic[TargetT]):
         sizes: (B, 2) int64, (height, width) of each image before padding, pixels of the batch image; always on the CPU.
         targets: one per image.
         frames: one per image: the way back to the file.
+        proposals: one (P, 4) float32 per image, xyxy, pixels of the batch image, also in evaluation; None where the data
+            has none.
     """
 
     images: Tensor
     sizes: Tensor
     targets: list[TargetT]
     frames: list[Frame]
+    proposals: list[Tensor] | None = None
 
 
 class LossTerm(NamedTuple):

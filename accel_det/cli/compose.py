@@ -98,8 +98,8 @@ def make_task(config: Config, classes: tuple[str, ...]) -> DetectionTask:
 
 
 def share_of(config: Config, *, world: int, rank: int) -> Share:
-    images = config.train.images_per_update
-    micro = divide(images_per_update=images, world=world, max_images_per_forward=config.train.max_images_per_forward)
+    images, bound = config.train.images_per_update, config.train.max_images_per_forward
+    micro = divide(images_per_update=images, world=world, max_images_per_forward=None if bound == "auto" else bound)
     return Share(images, world, rank, micro)
 
 
@@ -119,7 +119,7 @@ def training_stream(
     )
     return TrainingStream(
         TrainingImages(table, rule=resize_rule(config), augmentation=augmentation),
-        order=EpochOrder(len(table), seed=config.train.seed, shuffle=config.data.shuffle),
+        order=EpochOrder(len(table), seed=config.train.seed, shuffle=config.data.order != "sequential"),
         share=share_of(config, world=accelerator.num_processes, rank=accelerator.process_index),
         collate=task.collate,
         workers=config.data.workers,

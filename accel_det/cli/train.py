@@ -204,7 +204,7 @@ def _agreement(config: Config, tables: compose.Tables) -> dict[str, Any]:
     return {
         "train.seed": config.train.seed,
         "train.images_per_update": config.train.images_per_update,
-        "data.shuffle": config.data.shuffle,
+        "data.order": config.data.order,
         "the training data (fingerprint)": tables.train.fingerprint,
         "model.name": config.model.name,
         "optimizer.name": config.optimizer.name,

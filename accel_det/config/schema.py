@@ -55,16 +55,53 @@ class ResizeSection(Section):
     )
     size_px: Positive = Field(640, description="pixels of the square, or of the shorter side")
     max_size_px: Positive = Field(1333, description="pixels of the longer side at most; for shortest_edge")
+    train_sizes_px: list[Positive] = Field(
+        [], description="sizes that training draws from instead of size_px; the same one on every process"
+    )
+    draw_size_every: Annotated[int, Field(ge=0)] = Field(
+        1, description="updates that share a drawn size; 0 draws one for every image, for shortest_edge"
+    )
+    rectangular: bool = Field(
+        False, description="letterbox to the common aspect of images of like aspect, not to a square: fewer grey bars"
+    )
 
 
 class AugmentSection(Section):
     flip: Share = Field(0.5, description="probability of mirroring left and right")
+    flip_vertical: Share = Field(0.0, description="probability of mirroring top and bottom")
     scale: list[float] = Field([1.0, 1.0], min_length=2, max_length=2, description="smallest and largest zoom factor")
     translate: Share = Field(0.0, description="0 keeps a smaller image centered, 1 puts it anywhere")
     brightness: Share = Field(0.0, description="factor 1 - x .. 1 + x")
     contrast: Share = Field(0.0, description="factor 1 - x .. 1 + x")
     saturation: Share = Field(0.0, description="factor 1 - x .. 1 + x")
     hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="turn of the color wheel, share of a full turn")
+    degrees: Annotated[float, Field(ge=0, le=180)] = Field(
+        0.0, description="rotation by up to so many degrees either way"
+    )
+    shear: Annotated[float, Field(ge=0, le=60)] = Field(0.0, description="shear by up to so many degrees, both axes")
+    perspective: Annotated[float, Field(ge=0, le=0.002)] = Field(0.0, description="perspective, share per pixel")
+    aspect: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="sides are stretched by factors of 1 - x .. 1 + x"
+    )
+    mosaic: Share = Field(0.0, description="probability of a mosaic of several images in place of one; letterbox only")
+    mosaic_tiles: Literal[4, 9] = Field(4, description="images of a mosaic")
+    mixup: Share = Field(0.0, description="probability that a mosaic is blended with another one")
+    mixup_beta: Annotated[float, Field(gt=0)] = Field(
+        32.0, description="both parameters of the beta distribution of the share"
+    )
+    copy_paste: Share = Field(
+        0.0, description="probability that an object of another image is pasted, for each of them"
+    )
+    plain_epochs: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="last epochs without mosaic, mixup and copy_paste"
+    )
+    distort: Share = Field(0.0, description="probability of each photometric distortion of SSD, channel swap included")
+    zoom_out: Share = Field(
+        0.0, description="probability of placing the image on a canvas up to 4 times as wide, as SSD"
+    )
+    iou_crop: Share = Field(0.0, description="probability of a crop by overlap with the objects, as SSD")
+    gray: Share = Field(0.0, description="probability of taking the color away")
+    blur: Share = Field(0.0, description="probability of a blur")
     min_visible: Share = Field(0.2, description="objects of which a crop leaves less are dropped, share of the area")
 
     @model_validator(mode="after")
@@ -83,7 +120,14 @@ class DataSection(Section):
     )
     resize: ResizeSection = ResizeSection()
     augment: AugmentSection = AugmentSection()
-    shuffle: bool = Field(True, description="a new order every epoch")
+    order: Literal["shuffled", "sequential", "class_balanced", "weighted"] = Field(
+        "shuffled",
+        description="a new order every epoch; that of the set; every class equally often (label shuffling); or drawn with "
+        "replacement, images of rare classes more often (image weights)",
+    )
+    proposals: dict[str, str] = Field(
+        {}, description="files with regions for `train` and `val`: parquet, JSON lines, or .mat of selective search"
+    )
     workers: Annotated[int, Field(ge=0)] = Field(2, description="processes per process that decode images; 0 uses none")
 
 
@@ -94,11 +138,33 @@ class OptimizerSection(Section):
         "none", description="how lr grows with images_per_update / reference_images: not, in proportion, by its root"
     )
     reference_images: Positive = Field(16, description="images per update for which lr is meant; used by lr_rule")
+    lr_limits: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="smallest and largest rate that lr_rule may give"
+    )
+    loss_times_images: bool = Field(
+        False,
+        description="multiply the loss by the images per update: YOLOv5's rule, which scales the loss, not the rate",
+    )
+    backbone_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="the backbone's share of the learning rate"
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="factor of the rate from each layer of the backbone to the one before it; 1 gives all the same"
+    )
+    bias_factor: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="factor of the rate of biases; Caffe recipes use 2"
+    )
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD's momentum; beta 1 of Adam and AdamW")
     beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="beta 2 of Adam and AdamW")
     nesterov: bool = Field(False, description="look-ahead momentum; SGD only")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         0.0005, description="per step; never applied to biases and normalisation layers"
+    )
+    warmup_momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="momentum at the start of the warm-up, from where it rises to momentum"
+    )
+    warmup_bias_lr: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="rate of biases at the start of the warm-up, from where it falls to theirs"
     )
     max_grad_norm: Annotated[float, Field(gt=0)] | None = Field(
         None, description="gradients are clipped to this L2 norm"
@@ -118,7 +184,12 @@ class ScheduleSection(Section):
         "cosine", description="course of the learning rate after the warm-up"
     )
     warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="updates in which the rate rises linearly")
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="passes over the data in which the rate rises; the longer of this and warmup_steps counts"
+    )
+    warmup_power: Annotated[float, Field(gt=0)] = Field(1.0, description="1 rises linearly; Darknet's burn-in has 4")
     warmup_start: Share = Field(0.001, description="share of the rate at which the warm-up begins")
+    flat_end: Share = Field(0.0, description="last share of the budget that stays at the final rate; linear and cosine")
     final: Share = Field(0.01, description="share of the rate that is left at the end; constant and step do not use it")
     milestones: list[Share] = Field([0.67, 0.89], description="shares of the budget after which step decays")
     decay: Share = Field(0.1, description="factor of each decay of step")
@@ -131,14 +202,24 @@ class ScheduleSection(Section):
         return self
 
 
+class PhaseSection(Section):
+    until: Annotated[float, Field(gt=0, le=1)] = Field(description="share of the budget at which the phase ends")
+    freeze: list[str] = Field([], description="patterns of parameter names that are not trained in it")
+    lr_factor: Annotated[float, Field(gt=0)] = Field(1.0, description="factor of the learning rate in it")
+
+
 class TrainSection(Section):
     steps: Positive | None = Field(None, description="budget in optimizer updates; give this or epochs")
     epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="budget in passes over the data")
     images_per_update: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         16, description="images per update over all processes: the global batch"
     )
-    max_images_per_forward: Positive | None = Field(
-        None, description="images per process and forward pass at most; more are accumulated"
+    max_images_per_forward: Positive | Literal["auto"] | None = Field(
+        None,
+        description="images per process and forward pass at most; more are accumulated; auto measures what memory holds",
+    )
+    phases: list[PhaseSection] = Field(
+        [], description="parts of the training with parameters frozen; what follows the last phase trains everything"
     )
     seed: Annotated[int, Field(ge=0)] = Field(
         0, description="fresh weights, order of the data, augmentation and dropout follow from it"
@@ -172,6 +253,22 @@ class EvaluateSection(Section):
     score_threshold: Share = Field(0.001, description="detections with a lower score are dropped")
     nms_iou: Share = Field(0.6, description="overlap above which the worse of two boxes of a class is dropped")
     max_detections: Positive = Field(100, description="detections per image")
+    nms: Literal["hard", "soft_linear", "soft_gaussian", "none"] = Field(
+        "hard",
+        description="whether overlapping boxes are dropped, or their scores lowered; none for sets without repeats",
+    )
+    soft_nms_sigma: Annotated[float, Field(gt=0)] = Field(0.5, description="width of soft_gaussian")
+    agnostic_nms: bool = Field(False, description="boxes of different classes suppress each other as well")
+    vote_iou: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="a kept box becomes the mean of those of its class that overlap it more, weighted by score"
+    )
+    box_iterations: Annotated[int, Field(ge=0)] = Field(
+        0, description="times that found boxes are fed to the second stage again; two-stage networks only"
+    )
+    flip: bool = Field(False, description="predict the mirrored image as well, and merge")
+    scales: list[Annotated[float, Field(gt=0, le=4)]] = Field(
+        [1.0], min_length=1, description="predict the image at these shares of its size, and merge"
+    )
 
     @model_validator(mode="after")
     def _at_most_one_interval(self) -> Self:

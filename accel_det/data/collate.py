@@ -44,4 +44,11 @@ def collate_boxes(samples: Sequence[Sample[TargetT]], *, multiple_px: int = 1) -
         images = torch.full((len(samples), 3, height, width), PADDING_VALUE, dtype=torch.uint8)
         for canvas, sample in zip(images, samples, strict=True):
             canvas[:, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
-    return Batch(images, sizes, [sample.target for sample in samples], [sample.frame for sample in samples])
+    given = [sample.proposals for sample in samples if sample.proposals is not None]
+    return Batch(
+        images,
+        sizes,
+        [sample.target for sample in samples],
+        [sample.frame for sample in samples],
+        given if len(given) == len(samples) else None,
+    )

@@ -30,11 +30,17 @@ def permutation(length: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 class Draw(NamedTuple):
-    """One turn of one sample: which, in which epoch, and the number from which all its random choices derive."""
+    """One turn of one sample: which, in which epoch, and the number from which all its random choices derive.
+
+    Attributes:
+        size_px: height and width of the canvas that its batch uses, where that differs from the configured size: the
+            same for every process of an update, because the order decides it and no worker.
+    """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls
     epoch: int
     seed: int
+    size_px: tuple[int, int] | None = None
 
 
 class Share(NamedTuple):

@@ -14,8 +14,11 @@ def to_device(batch: Batch[TargetT], device: torch.device) -> Batch[TargetT]:
     """Images and targets on the device; sizes stay on the CPU, where shapes are decided."""
     if device.type == "cpu":
         return batch
+    proposals = batch.proposals
     return batch._replace(
-        images=batch.images.to(device, non_blocking=True), targets=[_moved(target, device) for target in batch.targets]
+        images=batch.images.to(device, non_blocking=True),
+        targets=[_moved(target, device) for target in batch.targets],
+        proposals=None if proposals is None else [boxes.to(device, non_blocking=True) for boxes in proposals],
     )
 
 

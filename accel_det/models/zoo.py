@@ -8,82 +8,14 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from accel_det.models.base import Inference, ZooModel
+from accel_det.models.card import ModelCard
+from accel_det.models.torchvision import cards as torchvision
+from accel_det.models.yolov5 import cards as yolov5
 
 OptionValue = bool | int | float | str | list[float]
 
-
-@dataclasses.dataclass(frozen=True)
-class ModelCard:
-    """One network.
-
-    Attributes:
-        name: what `model.name` says.
-        task: "detection" or "reid".
-        family: name of the module in `accel_det.models` that builds it; imported when first needed.
-        options_class: name of the dataclass in that module with the network's settings.
-        parameters_m: millions of parameters with 80 classes.
-        size_px: side in pixels that it was designed for.
-        resize: the resize mode that it was designed for.
-        multiple_px: heights and widths of batch images are multiples of this.
-        source: the paper.
-    """
-
-    name: str
-    task: str
-    family: str
-    options_class: str
-    parameters_m: float
-    size_px: int
-    resize: str
-    multiple_px: int
-    source: str
-
-    def options_type(self) -> type:
-        """The dataclass of this network's settings."""
-        found: type = getattr(import_module(f"accel_det.models.{self.family}"), self.options_class)
-        return found
-
-
-_FASTER = "Ren et al., Faster R-CNN, 2015; Lin et al., Feature Pyramid Networks, 2017"
-_FASTER_V2 = f"{_FASTER}; Li et al., Benchmarking Detection Transfer Learning, 2021"
-_RETINA = "Lin et al., Focal Loss for Dense Object Detection, 2017"
-_RETINA_V2 = f"{_RETINA}; Zhang et al., Bridging the Gap (ATSS), 2020"
-_YOLO5 = "YOLOv5 v6.0 architecture, from its published description; CIoU: Zheng et al., 2020"
-
-
-def _torchvision(
-    name: str, parameters_m: float, size_px: int, resize: str, source: str, *, multiple_px: int = 32
-) -> ModelCard:
-    return ModelCard(
-        name, "detection", "torchvision.build", "TorchvisionOptions", parameters_m, size_px, resize, multiple_px, source
-    )
-
-
-def _yolov5(name: str, parameters_m: float) -> ModelCard:
-    return ModelCard(name, "detection", "yolov5.model", "YoloV5Options", parameters_m, 640, "letterbox", 32, _YOLO5)
-
-
-_CARDS = {
-    card.name: card
-    for card in (
-        _torchvision("fasterrcnn_resnet50_fpn", 41.5, 800, "shortest_edge", _FASTER),
-        _torchvision("fasterrcnn_resnet50_fpn_v2", 43.5, 800, "shortest_edge", _FASTER_V2),
-        _torchvision("fasterrcnn_mobilenet_v3_large_fpn", 19.2, 800, "shortest_edge", _FASTER),
-        _torchvision("fasterrcnn_mobilenet_v3_large_320_fpn", 19.2, 320, "shortest_edge", _FASTER),
-        _torchvision("retinanet_resnet50_fpn", 33.8, 800, "shortest_edge", _RETINA),
-        _torchvision("retinanet_resnet50_fpn_v2", 38.0, 800, "shortest_edge", _RETINA_V2),
-        _torchvision("fcos_resnet50_fpn", 32.1, 800, "shortest_edge", "Tian et al., FCOS, 2019"),
-        _torchvision("ssd300_vgg16", 35.1, 300, "stretch", "Liu et al., SSD, 2016", multiple_px=1),
-        _torchvision(
-            "ssdlite320_mobilenet_v3_large", 3.4, 320, "stretch", "Howard et al., MobileNetV3, 2019", multiple_px=1
-        ),
-        _yolov5("yolov5n", 1.9),
-        _yolov5("yolov5s", 7.2),
-        _yolov5("yolov5m", 21.2),
-        _yolov5("yolov5l", 46.5),
-        _yolov5("yolov5x", 86.7),
-    )
-}
+_FAMILIES = (torchvision, yolov5)
+_CARDS: dict[str, ModelCard] = {card.name: card for family in _FAMILIES for card in family.CARDS}
 
 
 def names(task: str | None = None) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.optim import SGD
+from zoo_cases import case
 
 from accel_det.config.schema import RuntimeSection
 from accel_det.engine.runtime import Accelerator, make_accelerator
@@ -74,9 +75,7 @@ def make_batch(numbers: Sequence[int], *, objects: Sequence[int], size_px: int) 
 
 def make_model(work: Work) -> ZooModel[Any, Any]:
     torch.manual_seed(3)
-    # Few sampled regions: the head of the larger Faster R-CNN takes a minute for 512 of them in float64.
-    options = {"anchors_per_image": 64, "rois_per_image": 32} if work.model.startswith("fasterrcnn") else {}
-    model = zoo.build(work.model, num_classes=NUM_CLASSES, options=options).double()
+    model = zoo.build(work.model, num_classes=NUM_CLASSES, options=case(work.model).options).double()
     _spread_statistics(model)
     if work.batch_norm in ("frozen", "synchronized"):
         convert_batch_norm(model, work.batch_norm)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from gradients import Comparison, Work, compare
 from harness import run_world
+from zoo_cases import case
 
 from accel_det.models import zoo
 
@@ -19,14 +20,12 @@ SPLITS = {
     "a process without objects": ((0, 0, 3, 2), EVEN),
     "no object anywhere": ((0, 0, 0, 0), EVEN),
 }
-# Small inputs, so that float64 networks of 40 million parameters take a second.
-SIZES = {"ssd300_vgg16": 96, "ssdlite320_mobilenet_v3_large": 96}
 QUICK = "yolov5n"
-NETWORKS = [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in zoo.names("detection")]
+NETWORKS = [name if case(name).quick else pytest.param(name, marks=pytest.mark.slow) for name in zoo.names("detection")]
 
 
 def work(model: str, split: tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], batch_norm: str = "frozen") -> Work:
-    return Work(model, SIZES.get(model, 64), *split, batch_norm)
+    return Work(model, case(model).size_px, *split, batch_norm)
 
 
 def check(found: list[list[Comparison]], works: list[Work]) -> None:
