@@ -49,6 +49,17 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     )
 
 
+def paired_iou(first: Tensor, second: Tensor) -> Tensor:
+    """(N, 4) and (N, 4) xyxy -> (N,) intersection over union, pair by pair; 0 where both are empty."""
+    top_left = torch.maximum(first[:, :2], second[:, :2])
+    bottom_right = torch.minimum(first[:, 2:], second[:, 2:])
+    intersection = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+    union = area(first) + area(second) - intersection
+    return torch.where(
+        union > 0, intersection / union.clamp(min=torch.finfo(union.dtype).tiny), torch.zeros_like(union)
+    )
+
+
 def complete_iou(predicted: Tensor, truth: Tensor, *, eps: float = 1e-7) -> Tensor:
     """Complete IoU of boxes pair by pair: overlap, less center distance, less difference in shape.
 

@@ -15,6 +15,7 @@ from accel_det.data.decode import decode
 from accel_det.data.transforms import prepare_image
 from accel_det.models import zoo
 from accel_det.models.base import ZooModel
+from accel_det.models.test_time import with_views
 from accel_det.publish import hub, layout
 from accel_det.publish.export import ExportError, ExportInfo, read_export
 from accel_det.types import BoxTarget, Detections, Frame, Sample
@@ -165,7 +166,9 @@ def load(path: str | Path, *, device: str = "cpu") -> Detector:
 
 
 def build_network(info: ExportInfo, state: Mapping[str, Tensor]) -> ZooModel[Any, Any]:
-    """The network of an export, on the CPU, with its weights; draws nothing from torch's generator.
+    """The network of an export, on the CPU, with its weights, behind the views that the export's inference asks for.
+
+    Draws nothing from torch's generator.
 
     Raises:
         ValueError: the zoo has no such network or option, or the weights are of another one.
@@ -179,7 +182,7 @@ def build_network(info: ExportInfo, state: Mapping[str, Tensor]) -> ZooModel[Any
         raise ExportError(
             f"{layout.WEIGHTS} is not of {info.model} with these options ({first}); export again"
         ) from None
-    return model
+    return with_views(model, info.inference, multiple_px=info.resize.multiple)
 
 
 def _locate(path: str | Path) -> Path:

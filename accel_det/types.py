@@ -35,7 +35,8 @@ class Frame(NamedTuple):
         height, width: pixels of the file after its EXIF orientation is applied.
         placement: from the pixels of the file to those of the batch image.
         draw_seed: every random choice about this image, in augmentation or in a model, derives from this number, which is
-            a pure function of (seed, epoch, sample_id): so no draw depends on the process or worker that makes it.
+            a pure function of (seed, epoch, sample_id), and of the turn where a sample has several in an epoch: so no draw
+            depends on the process or worker that makes it.
     """
 
     sample_id: int

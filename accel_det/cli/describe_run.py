@@ -2,17 +2,30 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from accel_det.cli import turns
 from accel_det.cli.compose import Network, Tables, command_line
 from accel_det.config.load import Loaded
 from accel_det.config.schema import Config
 from accel_det.data.order import Share
 from accel_det.engine.fit import Outcome
 from accel_det.engine.journal import write_json
+from accel_det.engine.phases import Phases
 from accel_det.engine.runtime import Accelerator, Topology, topology, versions
+from accel_det.engine.schedule import Course
 
 _THROUGHPUT_FILE = "throughput.json"
+
+
+class Plan(NamedTuple):
+    """What follows from the configuration, the data and the processes together."""
+
+    share: Share
+    steps: int
+    course: Course
+    rule: str
+    phases: Phases
 
 
 def headline(
@@ -21,13 +34,11 @@ def headline(
     tables: Tables,
     network: Network,
     *,
-    share: Share,
-    steps: int,
-    peak_lr: float,
-    rule: str,
+    plan: Plan,
     resumed_from: int | None,
 ) -> list[str]:
     """The lines at the start of a run: where it runs, on what, and which rules decide its numbers."""
+    share, course = plan.share, plan.course
     millions = sum(p.numel() for p in network.model.parameters()) / 1e6
     trained = sum(p.numel() for p in network.model.parameters() if p.requires_grad) / 1e6
     lines = [
@@ -38,13 +49,17 @@ def headline(
         f"data: {len(tables.train)} images to train on ({config.data.train}), {len(tables.val)} to evaluate on "
         f"({config.data.val})",
         f"batch: {share.images_per_update} images per update = {share.world} process(es) x {share.micro_batches} forward "
-        f"pass(es) x {share.micro_batch_size} images; {steps} updates = "
-        f"{steps * share.images_per_update / len(tables.train):.1f} epochs",
-        f"learning rate: {peak_lr:g} at its peak ({rule}), {config.schedule.name} with {config.schedule.warmup_steps} "
+        f"pass(es) x {share.micro_batch_size} images; {plan.steps} updates = "
+        f"{plan.steps * share.images_per_update / turns.turns_per_epoch(config, tables.train):.1f} epochs",
+        *turns.describe(config, tables.train),
+        f"learning rate: {course.peak_lr:g} at its peak ({plan.rule}), {config.schedule.name} with {course.warmup_steps} "
         "updates of warm-up",
+        *plan.phases.describe(),
     ]
     if network.loaded is not None:
         lines.append(network.loaded.summary())
+    if network.anchors is not None:
+        lines.append(network.anchors.line())
     if network.frozen:
         lines.append(f"frozen: {len(network.frozen)} parameters, from {network.frozen[0]} to {network.frozen[-1]}")
     if resumed_from is not None:
@@ -62,6 +77,7 @@ def run_facts(accelerator: Accelerator, loaded: Loaded, tables: Tables, network:
         "data": data_facts(tables),
         "weights": network.loaded._asdict() if network.loaded else None,
         "frozen": network.frozen,
+        "anchors": network.anchors._asdict() if network.anchors else None,
     }
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from accel_det.cli import compose
 from accel_det.cli.failures import DONE, answer, guarded
 from accel_det.config.load import load_config
+from accel_det.data.records import DetectionTable
 from accel_det.engine.console import Console
-from accel_det.engine.evaluate import evaluate
+from accel_det.engine.evaluate import Evaluation, evaluate
 from accel_det.engine.runtime import make_accelerator
 from accel_det.inference import build_network
+from accel_det.metrics.saved import SavedDetections, write_detections
 from accel_det.publish.export import read_export
 from accel_det.publish.layout import find_export
+from accel_det.types import DetectionRow
 
 
 def main() -> int:
@@ -24,7 +27,7 @@ def main() -> int:
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="evaluate",
-        usage="%(prog)s RUN [--config FILE] [--json] [--section.key VALUE ...]",
+        usage="%(prog)s RUN [--config FILE] [--save FILE] [--json] [--section.key VALUE ...]",
         description="Score the export of a run; --data.val and other keys choose other data or thresholds.",
         epilog="exit codes: 0 scored; 2 bad input.",
         allow_abbrev=False,
@@ -32,8 +35,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("run", type=Path, help="folder of a run, or of one of its exports")
     parser.add_argument("--config", type=Path, help="configuration with the data; without it the one of the export")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which export of the run")
+    parser.add_argument("--save", type=Path, help="parquet file for what is found in each image; `rescore` reads it")
     parser.add_argument("--json", action="store_true", help="the scores as JSON on stdout")
     options, overrides = parser.parse_known_args(list(arguments))
+    if options.save is not None and options.save.suffix != ".parquet":
+        raise ValueError(f"--save is {options.save}, expected a file that ends in .parquet")
     export = find_export(options.run, choices=(options.which,))
     info, state = read_export(export)
     config = load_config(options.config or export / "run_config.yaml", overrides).config
@@ -49,7 +55,18 @@ def run(arguments: Sequence[str]) -> int:
     found = evaluate(accelerator, model, task, batches)
     console.evaluation(info.training.step, found.scores, images=found.images, seconds=found.seconds, best=False)
     console.per_class(found.scores, info.classes)
+    if options.save is not None and accelerator.is_main_process:
+        _save(options.save, found, info.classes, table)
+        console.say(f"saved: {options.save}; `accel-det rescore {options.save} --config CONFIG` scores it again")
     if options.json and accelerator.is_main_process:
         answer({"run": str(options.run), "images": found.images, "seconds": found.seconds, "scores": found.scores})
     accelerator.end_training()
     return DONE
+
+
+def _save(file: Path, found: Evaluation, classes: tuple[str, ...], table: DetectionTable) -> None:
+    """Each image once, in the order of the split, however many processes predicted it."""
+    rows: dict[int, DetectionRow] = {row.sample_id: row for row in found.rows}
+    order = sorted(rows)
+    names = [table.name(sample_id) for sample_id in order]
+    write_detections(file, SavedDetections(classes, names, [rows[sample_id].detections for sample_id in order]))

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 DONE, DEFECT, BAD_INPUT, CHECK_FAILED, HUB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -30,6 +30,13 @@ _LOST_WORKER = (
 )
 
 
+class Explained(NamedTuple):
+    """An error in words, and its exit code."""
+
+    message: str
+    code: int
+
+
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run a command; what a user can cause becomes one line on stderr and an exit code."""
     try:
@@ -37,27 +44,38 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str] | 
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
-    except ConnectionError as error:
-        complain(f"{_LOST_WORKER} ({error})")
-        return DEFECT
-    except (ValueError, OSError) as error:
-        complain(str(error))
-        return BAD_INPUT
-    except MemoryError as error:
-        complain(f"out of memory: {error}; lower train.max_images_per_forward, or raise runtime.max_memory_gb")
-        return BAD_INPUT
-    except RuntimeError as error:
-        if any(sign in str(error) for sign in _LOST_PEER):
-            complain("lost contact with another process; the line of the process that ended first says why")
-            return DEFECT
-        if "DataLoader worker" in str(error):
-            complain(f"{_LOST_WORKER} ({str(error).splitlines()[0]})")
-            return DEFECT
-        if "out of memory" in str(error) or "can't allocate memory" in str(error):
-            first_line = str(error).splitlines()[0]
-            complain(f"{first_line}; lower train.max_images_per_forward, which accumulates instead")
-            return BAD_INPUT
-        raise
+    except Exception as error:
+        found = explain(error)
+        if found is None:
+            raise
+        complain(found.message)
+        return found.code
+
+
+def explain(error: Exception) -> Explained | None:
+    """What a person is told of an error; None for a defect of the program, which needs its traceback."""
+    text = str(error)
+    first_line = text.partition("\n")[0]
+    if isinstance(error, ConnectionError):
+        return Explained(f"{_LOST_WORKER} ({text})", DEFECT)
+    if isinstance(error, ValueError | OSError):
+        return Explained(text, BAD_INPUT)
+    if isinstance(error, MemoryError):
+        return Explained(
+            f"out of memory: {text}; lower train.max_images_per_forward, or raise runtime.max_memory_gb", BAD_INPUT
+        )
+    if lost_another_process(error):
+        return Explained("lost contact with another process; the line of the process that ended first says why", DEFECT)
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return Explained(f"{_LOST_WORKER} ({first_line})", DEFECT)
+    if isinstance(error, RuntimeError) and any(sign in text for sign in ("out of memory", "can't allocate memory")):
+        return Explained(f"{first_line}; lower train.max_images_per_forward, which accumulates instead", BAD_INPUT)
+    return None
+
+
+def lost_another_process(error: Exception) -> bool:
+    """Whether an error only says that another process is gone, not why."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _LOST_PEER)
 
 
 def complain(message: str) -> None:

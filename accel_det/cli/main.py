@@ -9,8 +9,13 @@ from accel_det.cli.failures import DONE, guarded
 _COMMANDS = {
     "train": "train a network from a configuration file",
     "evaluate": "score a trained network on the data that it was configured for, or on other data",
+    "rescore": "score saved detections again, without the network: other thresholds, suppression or truth",
     "predict": "find objects in images: pictures with boxes, and JSON in COCO's results format",
     "check": "look for defects in the data of a configuration",
+    "show-data": "show the data of a configuration: classes, sizes, images before and after augmentation",
+    "anchors": "find anchors that suit the boxes of the training data",
+    "proposals": "write the regions that a two-stage network proposes, and their recall",
+    "tune": "search for hyper-parameters, one training after another",
     "models": "list the networks of the zoo, or the options of one",
     "configs": "list the configuration files that come with the project",
     "street": "draw scenes of the synthetic street",
@@ -31,5 +36,5 @@ def _dispatch(arguments: Sequence[str]) -> int:
     name, *rest = arguments
     if name not in _COMMANDS:
         raise ValueError(f"accel-det has no command `{name}`; there are {', '.join(_COMMANDS)}")
-    run: Callable[[Sequence[str]], int] = import_module(f"accel_det.cli.{name}").run
+    run: Callable[[Sequence[str]], int] = import_module(f"accel_det.cli.{name.replace('-', '_')}").run
     return run(rest)

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from accel_det.cli import compose
-from accel_det.cli.describe_run import headline, run_facts, scaling_line
-from accel_det.cli.failures import BAD_INPUT, DEFECT, DONE, answer, guarded
+from accel_det.cli import compose, turns
+from accel_det.cli.describe_run import Plan, headline, run_facts, scaling_line
+from accel_det.cli.failures import DEFECT, DONE, answer, explain, guarded, lost_another_process
+from accel_det.cli.micro_batch import FACT, measured_bound
 from accel_det.cli.publishing import Publisher
 from accel_det.config.load import Loaded, describe, dump, load_config
 from accel_det.config.schema import Config
@@ -21,7 +22,8 @@ from accel_det.engine.console import Console
 from accel_det.engine.ema import MovingAverage
 from accel_det.engine.fit import Job, Outcome, fit, restore
 from accel_det.engine.journal import Journal, write_json
-from accel_det.engine.optimize import make_optimizer, peak_learning_rate
+from accel_det.engine.optimize import make_optimizer
+from accel_det.engine.phases import Phases
 from accel_det.engine.runtime import (
     Accelerator,
     check_expectations,
@@ -31,6 +33,7 @@ from accel_det.engine.runtime import (
     topology,
     world_size,
 )
+from accel_det.engine.schedule import Course, peak_learning_rate, warmup_length
 from accel_det.engine.state import Counters
 
 _EPILOG = """exit codes: 0 trained, or already finished; 1 defect of the program; 2 bad input; 130 Ctrl-C and 143 SIGTERM, both
@@ -115,17 +118,18 @@ def _prepare(loaded: Loaded, resume: str | None, speaker: Console, stack: ExitSt
 def _train(accelerator: Accelerator, start: Start, *, to_stderr: bool) -> Outcome:
     config, tables = start.config, start.tables
     steps = config.train.steps or steps_until_epoch(
-        config.train.epochs or 0, length=len(tables.train), images_per_update=config.train.images_per_update
+        config.train.epochs or 0,
+        length=turns.turns_per_epoch(config, tables.train),
+        images_per_update=config.train.images_per_update,
     )
     console = Console(speaks=accelerator.is_main_process, total_steps=steps, to_stderr=to_stderr)
     publisher = Publisher(start.folder, config, tables, speaker=console, active=accelerator.is_main_process)
-    job = _make_job(accelerator, start, steps=steps, console=console, publisher=publisher)
+    job = None
     try:
+        job = _make_job(accelerator, start, steps=steps, console=console, publisher=publisher)
         outcome = fit(job)
     except Exception as error:
-        if accelerator.is_main_process:
-            code = BAD_INPUT if isinstance(error, ValueError | OSError) else DEFECT
-            _write_exit(start.folder, reason=f"error: {error}", step=job.counters.step, code=code)
+        _write_failure(start.folder, error, step=job.counters.step if job else 0, rank=accelerator.process_index)
         raise
     publisher.close()
     if accelerator.is_main_process:
@@ -142,7 +146,9 @@ def _make_job(
     accelerator: Accelerator, start: Start, *, steps: int, console: Console, publisher: Publisher
 ) -> "Job[Any, Any, Any]":
     config, tables = start.config, start.tables
-    network = compose.make_network(config, num_classes=len(tables.train.classes), device_type=accelerator.device.type)
+    network = compose.make_network(
+        config, num_classes=len(tables.train.classes), device_type=accelerator.device.type, table=tables.train
+    )
     model = network.model.to(accelerator.device)
     compose.compile_network(model, config)
     optimizer = make_optimizer(model, config.optimizer)
@@ -150,62 +156,74 @@ def _make_job(
         MovingAverage(model, decay=config.ema.decay, ramp_steps=config.ema.ramp_steps) if config.ema.enabled else None
     )
     task = compose.make_task(config, tables.train.classes)
-    peak_lr, rule = peak_learning_rate(config.optimizer, config.train.images_per_update)
-    first_step = start.snapshot.step if start.snapshot else 0
+    num_samples = turns.turns_per_epoch(config, tables.train)
+    course, rule = _plan_course(config, steps=steps, num_samples=num_samples)
+    phases = Phases(config.train.phases, total_steps=steps, model=model, distributed=accelerator.distributed_type)
+    resumed = start.folder if start.snapshot else None
+    bound = measured_bound(
+        accelerator, config, tables.train, task, model=model, optimizer=optimizer, folder=resumed, console=console
+    )
+    share = compose.share_of(
+        config, world=accelerator.num_processes, rank=accelerator.process_index, measured_bound=bound
+    )
+    _announce(accelerator, start, network, Plan(share, steps, course, rule, phases), console=console)
+    job = Job(
+        config=config,
+        accelerator=accelerator,
+        model=model,
+        optimizer=optimizer,
+        average=average,
+        task=task,
+        training=compose.training_stream(
+            config, tables.train, task, share=share, pin_memory=accelerator.device.type == "cuda"
+        ),
+        validation=compose.validation_stream(config, tables.val, task, accelerator),
+        course=course,
+        phases=phases,
+        total_steps=steps,
+        num_samples=num_samples,
+        folder=start.folder,
+        agreement=_agreement(config, tables),
+        counters=Counters(),
+        journal=Journal(start.folder, accelerator, from_step=start.snapshot.step if start.snapshot else 0),
+        console=console,
+        export=publisher.export,
+        for_evaluation=lambda model: compose.behind_views(config, model),
+    )
+    if start.snapshot is not None:
+        restore(job, start.snapshot)
+    return job
+
+
+def _announce(
+    accelerator: Accelerator, start: Start, network: compose.Network, plan: Plan, *, console: Console
+) -> None:
+    """Write and say what the run is, before its first update."""
+    config, tables = start.config, start.tables
     facts = run_facts(accelerator, start.loaded, tables, network)
+    facts[FACT] = {"images": plan.share.micro_batch_size, "processes": plan.share.world}
     if accelerator.is_main_process:
         (start.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
         write_json(start.folder / "run.json", facts)
     if config.journal.trackers:
         accelerator.init_trackers("tensorboard", config=_flat(config.model_dump(mode="json")))
-    share = compose.share_of(config, world=accelerator.num_processes, rank=accelerator.process_index)
-    for line in headline(
-        topology(accelerator),
-        config,
-        tables,
-        network,
-        share=share,
-        steps=steps,
-        peak_lr=peak_lr,
-        rule=rule,
-        resumed_from=start.snapshot.step if start.snapshot else None,
-    ):
+    resumed_from = start.snapshot.step if start.snapshot else None
+    for line in headline(topology(accelerator), config, tables, network, plan=plan, resumed_from=resumed_from):
         console.say(line)
-    job = Job(
-        config=config,
-        accelerator=accelerator,
-        model=model,
-        wrapped=model,
-        optimizer=optimizer,
-        prepared_optimizer=None,
-        average=average,
-        task=task,
-        training=compose.training_stream(config, tables.train, task, accelerator),
-        validation=compose.validation_stream(config, tables.val, task, accelerator),
-        peak_lr=peak_lr,
-        total_steps=steps,
-        num_samples=len(tables.train),
-        folder=start.folder,
-        agreement=_agreement(config, tables),
-        counters=Counters(),
-        journal=Journal(start.folder, accelerator, from_step=first_step),
-        console=console,
-        export=publisher.export,
-    )
-    if start.snapshot is not None:
-        restore(job, start.snapshot)
-    # Wrapped last: DistributedDataParallel sends the first process's weights to all, also restored ones.
-    job.wrapped, job.prepared_optimizer = accelerator.prepare(model, optimizer)
-    return job
+
+
+def _plan_course(config: Config, *, steps: int, num_samples: int) -> tuple[Course, str]:
+    """The learning rates of the run, and the rule behind them in words."""
+    images = config.train.images_per_update
+    peak_lr, rule = peak_learning_rate(config.optimizer, images)
+    warmup_steps = warmup_length(config.schedule, num_samples=num_samples, images_per_update=images)
+    return Course(config.optimizer, config.schedule, peak_lr, steps, warmup_steps), rule
 
 
 def _agreement(config: Config, tables: compose.Tables) -> dict[str, Any]:
     """What decides the order of data and the shape of the network: a resume must not change it."""
     return {
-        "train.seed": config.train.seed,
-        "train.images_per_update": config.train.images_per_update,
-        "data.order": config.data.order,
-        "the training data (fingerprint)": tables.train.fingerprint,
+        **turns.agreement(config, tables.train),
         "model.name": config.model.name,
         "optimizer.name": config.optimizer.name,
     }
@@ -258,6 +276,21 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, int | float | str
 
 def _write_exit(folder: Path, *, reason: str, step: int, code: int) -> None:
     write_json(folder / "exit.json", {"reason": reason, "step": step, "code": code})
+
+
+def _write_failure(folder: Path, error: Exception, *, step: int, rank: int) -> None:
+    """exit.json of an error, by the process that met it.
+
+    A process that only lost another one is heard where none has said more; the other machines of a run may not have the
+    folder at all.
+    """
+    file = folder / "exit.json"
+    if (lost_another_process(error) and (rank or file.exists())) or not folder.is_dir():
+        return
+    message, code = explain(error) or (str(error), DEFECT)
+    own = folder / f"exit-{rank}.json"
+    write_json(own, {"reason": f"error: {message}", "step": step, "code": code})
+    own.replace(file)
 
 
 def _outcome_facts(outcome: Outcome) -> dict[str, Any]:

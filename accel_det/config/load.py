@@ -44,18 +44,28 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"{file}: no such file; `accel-det configs` lists the ones that come with the project")
-    if file.stat().st_size > _MAX_BYTES:
-        raise ConfigError(f"{file}: {file.stat().st_size} bytes, a configuration has at most {_MAX_BYTES}")
     environment: dict[str, str] = {}
-    tree = _expand(_parse(file.read_bytes(), str(file)), environment, str(file))
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{file}: expected keys such as `model:` at the top, found {type(tree).__name__}")
+    tree = _expand(read_mapping(file), environment, str(file))
     places = {key: str(file) for key in _paths(tree)}
     for key, text in _override_pairs(overrides):
         place = f"command line, --{key}"
         _put(tree, key.split("."), _expand(_parse(text, place), environment, place), place=place)
         places = {k: v for k, v in places.items() if not k.startswith(f"{key}.")} | {key: "command line"}
     return Loaded(validate(tree, places=places, default_place=str(file)), environment)
+
+
+def read_mapping(file: Path) -> dict[Any, Any]:
+    """A YAML file with keys at its top, as plain values; variables are not read.
+
+    Raises:
+        ConfigError: it is too large, not YAML, or holds something else.
+    """
+    if file.stat().st_size > _MAX_BYTES:
+        raise ConfigError(f"{file}: {file.stat().st_size} bytes, a configuration has at most {_MAX_BYTES}")
+    tree = _parse(file.read_bytes(), str(file))
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: expected keys such as `model:` at the top, found {type(tree).__name__}")
+    return tree
 
 
 def validate(tree: dict[str, Any], *, places: dict[str, str] | None = None, default_place: str = "config") -> Config:

@@ -5,20 +5,13 @@ under `runtime` only say what the run expects of it. Combinations that cannot wo
 starts.
 """
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Scalar = bool | int | float | str
-Option = Scalar | list[float]
-
-
-class Section(BaseModel):
-    """A group of keys: unknown ones are refused, text is not taken for a number, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+from accel_det.config.augment import AugmentSection
+from accel_det.config.section import Option, Positive, Section, Share
 
 
 class ModelSection(Section):
@@ -28,7 +21,9 @@ class ModelSection(Section):
         None, description="safetensors file, or folder of an export, to start from; what fits is loaded and reported"
     )
     freeze: list[str] = Field(
-        [], description="patterns of parameter names that are not trained, as in a shell: `network.backbone.*`"
+        [],
+        description="patterns of parameter names that are not trained, as in a shell: `network.backbone.*`; batch norms "
+        "among them keep their statistics",
     )
     batch_norm: Literal["per_process", "synchronized", "frozen"] = Field(
         "per_process", description="statistics of each process, of all processes, or those of the loaded weights"
@@ -59,55 +54,26 @@ class ResizeSection(Section):
         [], description="sizes that training draws from instead of size_px; the same one on every process"
     )
     draw_size_every: Annotated[int, Field(ge=0)] = Field(
-        1, description="updates that share a drawn size; 0 draws one for every image, for shortest_edge"
+        1, description="updates that share a drawn size; 0 draws one for every image, not for letterbox"
     )
     rectangular: bool = Field(
         False, description="letterbox to the common aspect of images of like aspect, not to a square: fewer grey bars"
     )
 
-
-class AugmentSection(Section):
-    flip: Share = Field(0.5, description="probability of mirroring left and right")
-    flip_vertical: Share = Field(0.0, description="probability of mirroring top and bottom")
-    scale: list[float] = Field([1.0, 1.0], min_length=2, max_length=2, description="smallest and largest zoom factor")
-    translate: Share = Field(0.0, description="0 keeps a smaller image centered, 1 puts it anywhere")
-    brightness: Share = Field(0.0, description="factor 1 - x .. 1 + x")
-    contrast: Share = Field(0.0, description="factor 1 - x .. 1 + x")
-    saturation: Share = Field(0.0, description="factor 1 - x .. 1 + x")
-    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="turn of the color wheel, share of a full turn")
-    degrees: Annotated[float, Field(ge=0, le=180)] = Field(
-        0.0, description="rotation by up to so many degrees either way"
-    )
-    shear: Annotated[float, Field(ge=0, le=60)] = Field(0.0, description="shear by up to so many degrees, both axes")
-    perspective: Annotated[float, Field(ge=0, le=0.002)] = Field(0.0, description="perspective, share per pixel")
-    aspect: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="sides are stretched by factors of 1 - x .. 1 + x"
-    )
-    mosaic: Share = Field(0.0, description="probability of a mosaic of several images in place of one; letterbox only")
-    mosaic_tiles: Literal[4, 9] = Field(4, description="images of a mosaic")
-    mixup: Share = Field(0.0, description="probability that a mosaic is blended with another one")
-    mixup_beta: Annotated[float, Field(gt=0)] = Field(
-        32.0, description="both parameters of the beta distribution of the share"
-    )
-    copy_paste: Share = Field(
-        0.0, description="probability that an object of another image is pasted, for each of them"
-    )
-    plain_epochs: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="last epochs without mosaic, mixup and copy_paste"
-    )
-    distort: Share = Field(0.0, description="probability of each photometric distortion of SSD, channel swap included")
-    zoom_out: Share = Field(
-        0.0, description="probability of placing the image on a canvas up to 4 times as wide, as SSD"
-    )
-    iou_crop: Share = Field(0.0, description="probability of a crop by overlap with the objects, as SSD")
-    gray: Share = Field(0.0, description="probability of taking the color away")
-    blur: Share = Field(0.0, description="probability of a blur")
-    min_visible: Share = Field(0.2, description="objects of which a crop leaves less are dropped, share of the area")
-
     @model_validator(mode="after")
-    def _zoom_is_a_range(self) -> Self:
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale is {self.scale}, expected [smallest, largest] with 0 < smallest <= largest")
+    def _sizes_fit_the_mode(self) -> Self:
+        if self.mode == "letterbox" and self.train_sizes_px and self.draw_size_every == 0:
+            raise ValueError(
+                "draw_size_every is 0, a size for every image, which letterbox cannot do: all images of an update share its "
+                "square; set it to 1 or more, or mode to shortest_edge or stretch"
+            )
+        if self.mode != "letterbox" and self.rectangular:
+            raise ValueError(f"rectangular needs mode: letterbox, but mode is {self.mode}: set one of them")
+        if self.mode == "shortest_edge" and max([self.size_px, *self.train_sizes_px]) > self.max_size_px:
+            raise ValueError(
+                f"a shorter side of {max([self.size_px, *self.train_sizes_px])} is above max_size_px, {self.max_size_px}: "
+                "raise max_size_px"
+            )
         return self
 
 
@@ -125,10 +91,28 @@ class DataSection(Section):
         description="a new order every epoch; that of the set; every class equally often (label shuffling); or drawn with "
         "replacement, images of rare classes more often (image weights)",
     )
-    proposals: dict[str, str] = Field(
+    proposals: dict[Literal["train", "val"], str] = Field(
         {}, description="files with regions for `train` and `val`: parquet, JSON lines, or .mat of selective search"
     )
     workers: Annotated[int, Field(ge=0)] = Field(2, description="processes per process that decode images; 0 uses none")
+
+    @model_validator(mode="after")
+    def _a_mosaic_is_square(self) -> Self:
+        if self.resize.rectangular and self.augment.mosaic:
+            raise ValueError(
+                f"resize.rectangular groups images of like aspect, which a mosaic (augment.mosaic is {self.augment.mosaic:g}) "
+                "makes square again: set augment.mosaic to 0, or resize.rectangular to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_mosaic_needs_a_letterbox(self) -> Self:
+        if self.augment.mosaic and self.resize.mode != "letterbox":
+            raise ValueError(
+                f"augment.mosaic is {self.augment.mosaic:g}, which needs resize.mode: letterbox, but that is "
+                f"{self.resize.mode}: set one of them"
+            )
+        return self
 
 
 class OptimizerSection(Section):
@@ -149,7 +133,9 @@ class OptimizerSection(Section):
         1.0, description="the backbone's share of the learning rate"
     )
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="factor of the rate from each layer of the backbone to the one before it; 1 gives all the same"
+        1.0,
+        description="factor of the rate from each layer of the backbone to the one before it; the last one has "
+        "backbone_factor",
     )
     bias_factor: Annotated[float, Field(gt=0)] = Field(
         1.0, description="factor of the rate of biases; Caffe recipes use 2"
@@ -178,6 +164,14 @@ class OptimizerSection(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _limits_are_a_range(self) -> Self:
+        if self.lr_limits is not None and not 0 < self.lr_limits[0] <= self.lr_limits[1]:
+            raise ValueError(
+                f"lr_limits is {self.lr_limits}, expected [smallest, largest] with 0 < smallest <= largest"
+            )
+        return self
+
 
 class ScheduleSection(Section):
     name: Literal["constant", "linear", "cosine", "step", "one_cycle"] = Field(
@@ -197,8 +191,14 @@ class ScheduleSection(Section):
 
     @model_validator(mode="after")
     def _one_cycle_warms_up_itself(self) -> Self:
-        if self.name == "one_cycle" and self.warmup_steps:
-            raise ValueError("one_cycle rises by itself: leave warmup_steps at 0")
+        if self.name == "one_cycle" and (self.warmup_steps or self.warmup_epochs):
+            raise ValueError("one_cycle rises by itself: leave warmup_steps and warmup_epochs at 0")
+        return self
+
+    @model_validator(mode="after")
+    def _some_courses_end_flat(self) -> Self:
+        if self.flat_end and self.name not in ("linear", "cosine"):
+            raise ValueError(f"flat_end is for linear and cosine, but name is {self.name}: leave it at 0")
         return self
 
 
@@ -216,7 +216,8 @@ class TrainSection(Section):
     )
     max_images_per_forward: Positive | Literal["auto"] | None = Field(
         None,
-        description="images per process and forward pass at most; more are accumulated; auto measures what memory holds",
+        description="images per process and forward pass at most; more are accumulated; auto measures what 90 % of a "
+        "GPU's memory, or of runtime.max_memory_gb, holds",
     )
     phases: list[PhaseSection] = Field(
         [], description="parts of the training with parameters frozen; what follows the last phase trains everything"
@@ -230,6 +231,13 @@ class TrainSection(Section):
     def _one_budget(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of train.steps and train.epochs, and null for the other")
+        return self
+
+    @model_validator(mode="after")
+    def _phases_follow_each_other(self) -> Self:
+        ends = [phase.until for phase in self.phases]
+        if any(later <= earlier for earlier, later in pairwise(ends)):
+            raise ValueError(f"train.phases end at {ends}: expected each `until` above the one before")
         return self
 
 

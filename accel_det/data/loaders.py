@@ -1,6 +1,7 @@
 """Batches in the order that `order.py` says, from workers that hold no state."""
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -8,11 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from accel_det.boxes import place
+from accel_det.data.augment.settings import PROPOSAL_LABEL
 from accel_det.data.decode import decode
-from accel_det.data.order import Draw, EpochOrder, Share, positions
-from accel_det.data.transforms import Augmentation, ResizeRule, augment, prepare_image
+from accel_det.data.order import Draw, Share, UpdateOrder, positions
+from accel_det.data.transforms import Augmentation, ResizeRule, augment_from, prepare_image
 from accel_det.types import Batch, BoxTarget, Frame, Sample
 
 TargetT = TypeVar("TargetT")
@@ -28,6 +32,7 @@ class BoxTable(Protocol):
     def size(self, index: int) -> tuple[int, int]: ...
     def image_bytes(self, index: int) -> bytes: ...
     def truth(self, index: int) -> BoxTarget: ...
+    def proposals(self, index: int) -> Tensor | None: ...
 
 
 class Failure(NamedTuple):
@@ -37,21 +42,84 @@ class Failure(NamedTuple):
 
 
 class TrainingImages(Dataset[Sample[BoxTarget]]):
-    """`images[draw]` is a decoded, augmented sample; a pure function of the draw."""
+    """`images[draw]` is a decoded, augmented sample; a pure function of the draw.
 
-    def __init__(self, table: BoxTable, *, rule: ResizeRule, augmentation: Augmentation) -> None:
+    The frame is that of the image that has its turn, also where others are in the picture.
+
+    Args:
+        plain_from_epoch: draws of this epoch and later ones hold one image each: no mosaic, no mixup, no pasted objects.
+    """
+
+    def __init__(
+        self,
+        table: BoxTable,
+        *,
+        rule: ResizeRule,
+        augmentation: Augmentation,
+        plain_from_epoch: float | None = None,
+    ) -> None:
         self._table = table
         self._rule = rule
         self._augmentation = augmentation
+        self._plain_from_epoch = math.inf if plain_from_epoch is None else plain_from_epoch
 
     def __getitem__(self, draw: Draw) -> Sample[BoxTarget]:
-        name = self._table.name(draw.index)
-        image = decode(self._table.image_bytes(draw.index), name=name)
-        height, width = image.shape[-2:]
-        pixels, target, placement = augment(
-            image, self._table.truth(draw.index), rule=self._rule, augmentation=self._augmentation, seed=draw.seed
+        plain = draw.epoch >= self._plain_from_epoch
+        pictures = _Pictures(self._table)
+        pixels, target, placement = augment_from(
+            pictures,
+            draw.index,
+            rule=self._rule,
+            augmentation=self._augmentation.plain() if plain else self._augmentation,
+            seed=draw.seed,
+            canvas=draw.size_px,
         )
-        return Sample(pixels, target, Frame(draw.index, name, height, width, placement, draw.seed))
+        given = target.labels == PROPOSAL_LABEL
+        proposals = None if self._table.proposals(draw.index) is None else target.boxes[given]
+        height, width = pictures.size(draw.index)
+        frame = Frame(draw.index, self._table.name(draw.index), height, width, placement, draw.seed)
+        return Sample(pixels, target.keep(~given), frame, proposals)
+
+
+class _Pictures:
+    """The images of a table for one sample; given regions are among their objects, under a label of their own."""
+
+    def __init__(self, table: BoxTable) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self._table.size(index)
+
+    def image(self, index: int) -> Tensor:
+        """Decode an image.
+
+        Raises:
+            ValueError: not an image, or of another size than the table says.
+        """
+        name = self._table.name(index)
+        image = decode(self._table.image_bytes(index), name=name)
+        height, width = (int(side) for side in image.shape[-2:])
+        if (height, width) != self._table.size(index):
+            expected = "x".join(str(side) for side in reversed(self._table.size(index)))
+            raise ValueError(
+                f"{name}: is {width}x{height} pixels, expected {expected} as when the run started; restore the file"
+            )
+        return image
+
+    def target(self, index: int) -> BoxTarget:
+        found, given = self._table.truth(index), self._table.proposals(index)
+        if given is None:
+            return found
+        count = len(given)
+        return BoxTarget(
+            torch.cat((found.boxes, given)),
+            torch.cat((found.labels, torch.full((count,), PROPOSAL_LABEL, dtype=torch.int64))),
+            torch.cat((found.crowd, torch.zeros(count, dtype=torch.bool))),
+            torch.cat((found.areas, torch.zeros(count))),
+        )
 
 
 class EvaluationImages(Dataset[Sample[BoxTarget]]):
@@ -66,7 +134,9 @@ class EvaluationImages(Dataset[Sample[BoxTarget]]):
         image = decode(self._table.image_bytes(index), name=name)
         height, width = image.shape[-2:]
         pixels, placement = prepare_image(image, self._rule)
-        return Sample(pixels, self._table.truth(index), Frame(index, name, height, width, placement))
+        given = self._table.proposals(index)
+        frame = Frame(index, name, height, width, placement)
+        return Sample(pixels, self._table.truth(index), frame, None if given is None else place(given, placement))
 
 
 class TrainingStream(Generic[TargetT]):
@@ -74,7 +144,7 @@ class TrainingStream(Generic[TargetT]):
 
     Args:
         images: sample source, indexed by `Draw`.
-        order: which draw stands at which position.
+        order: which draw stands at which position of which update.
         share: what part of each update this process takes.
         workers: processes that decode and augment; 0 does it in this process.
         pin_memory: page-locked batches, for copies to a GPU that do not wait.
@@ -84,7 +154,7 @@ class TrainingStream(Generic[TargetT]):
         self,
         images: Dataset[Sample[TargetT]],
         *,
-        order: EpochOrder,
+        order: UpdateOrder,
         share: Share,
         collate: Collate[TargetT],
         workers: int,
@@ -99,7 +169,7 @@ class TrainingStream(Generic[TargetT]):
 
     def first_batch(self) -> Batch[TargetT]:
         """The first micro-batch of this process in the first update, whatever step a run is at."""
-        return self._collate([self._images[self._order.draw(position)] for position in positions(0, 0, self._share)])
+        return self._collate([self._images[draw] for draw in self._order.draws(0, positions(0, 0, self._share))])
 
     def updates(self, start_step: int) -> Iterator[list[Batch[TargetT]]]:
         """The micro-batches of update `start_step`, then of the next, without end.
@@ -121,9 +191,18 @@ def evaluation_batches(
     collate: Collate[TargetT],
     workers: int,
     pin_memory: bool,
+    size_of: Callable[[int], tuple[int, int]] | None = None,
 ) -> Iterator[Batch[TargetT]]:
-    """The given samples in order, once; the last batch may be smaller."""
-    chunks = [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
+    """The given samples, once: in order, the last batch may be smaller; or, given sizes, those of one size together.
+
+    Args:
+        size_of: the size of a sample in its batch, where it may have several. No image is padded for the sake of another
+            then, so what is found in it does not depend on the others.
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index in indices:
+        groups.setdefault((0, 0) if size_of is None else size_of(index), []).append(index)
+    chunks = [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
     loader = _loader(images, _ListSampler(chunks), collate, min(workers, len(chunks)), pin_memory)
     with _reading(loader) as batches:
         for batch in batches:
@@ -131,7 +210,7 @@ def evaluation_batches(
 
 
 class _UpdateSampler(Sampler[list[Draw]]):
-    def __init__(self, order: EpochOrder, share: Share, start_step: int) -> None:
+    def __init__(self, order: UpdateOrder, share: Share, start_step: int) -> None:
         self._order = order
         self._share = share
         self._start_step = start_step
@@ -140,7 +219,7 @@ class _UpdateSampler(Sampler[list[Draw]]):
         step = self._start_step
         while True:
             for micro_batch in range(self._share.micro_batches):
-                yield [self._order.draw(position) for position in positions(step, micro_batch, self._share)]
+                yield self._order.draws(step, positions(step, micro_batch, self._share))
             step += 1
 
 

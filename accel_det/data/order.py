@@ -3,16 +3,17 @@
 Which image is seen when depends on (seed, epoch, position) alone, and every random draw about an image on (seed, epoch,
 sample id). So a run resumes from one integer, the optimizer step, on any number of processes and workers.
 
-Map-style data: training consumes one endless sequence of positions 0, 1, 2, ... Position p is in epoch p // n, where the
-permutation of that epoch says which of the n samples it is. Step s consumes positions [s * B, (s + 1) * B) with B the images
-per update of all processes, so every sample comes once per epoch and nothing is dropped, padded or skipped.
+Map-style data: training consumes one endless sequence of positions 0, 1, 2, ... Position p is in epoch p // n, with n the
+turns of an epoch, where the permutation of that epoch says which sample it is. Step s consumes positions [s * B, (s + 1) * B)
+with B the images per update of all processes, so nothing is dropped, padded or skipped. In the usual orders n is the number of
+samples, and each comes once per epoch; those of `balance.py` give some samples several turns.
 
 Streamed data: a fixed number of virtual streams, chosen by the configuration and not by the machine, read their shards in a
 seeded order through a bounded shuffle whose choices are functions of (seed, epoch, stream, counter). Streams take turns.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,9 @@ class Draw(NamedTuple):
     """One turn of one sample: which, in which epoch, and the number from which all its random choices derive.
 
     Attributes:
-        size_px: height and width of the canvas that its batch uses, where that differs from the configured size: the
-            same for every process of an update, because the order decides it and no worker.
+        size_px: height and width of the canvas that its batch uses, where that differs from the configured size; of
+            "shortest_edge", the shorter side comes first. It is the same on every process of an update, because the
+            order decides it and no worker; see `canvases.py`.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls
@@ -79,36 +81,92 @@ def divide(*, images_per_update: int, world: int, max_images_per_forward: int | 
     return next(count for count in range(1, share + 1) if share % count == 0 and share // count <= bound)
 
 
+class Turns(Protocol):
+    """Which sample has its turn when: a pure function of (seed, epoch, offset).
+
+    Attributes:
+        length: turns of an epoch, at least 1.
+        repeats: whether a sample may have several turns in an epoch.
+    """
+
+    length: int
+    repeats: bool
+
+    def index(self, epoch: int, offset: int) -> int:
+        """The sample whose turn it is, 0 <= offset < length turns into an epoch."""
+        ...
+
+
+class Shuffled:
+    """Every sample once per epoch, in a new order each; remembers the permutation of the last two epochs."""
+
+    repeats = False
+
+    def __init__(self, length: int, *, seed: int) -> None:
+        self.length = length
+        self._seed = seed
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def index(self, epoch: int, offset: int) -> int:
+        if epoch not in self._orders:
+            forget_oldest(self._orders)
+            self._orders[epoch] = permutation(self.length, seed=self._seed, epoch=epoch)
+        return int(self._orders[epoch][offset])
+
+
+class Sequential:
+    """Every sample once per epoch, in the order of the data set."""
+
+    repeats = False
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def index(self, epoch: int, offset: int) -> int:
+        return offset
+
+
+class UpdateOrder(Protocol):
+    """What the images of an update are; see `EpochOrder` and `canvases.Canvases`."""
+
+    def draws(self, step: int, positions: Sequence[int]) -> list[Draw]: ...
+
+
 class EpochOrder:
-    """Positions of the endless training sequence -> draws; remembers the permutation of the last two epochs.
+    """Positions of the endless training sequence -> draws.
 
     Args:
         length: number of samples, at least 1.
         shuffle: False keeps the order of the data set in every epoch.
+        turns: another order; `shuffle` is then not read.
+
+    Attributes:
+        length: turns of an epoch: the number of samples, unless `turns` says otherwise.
     """
 
-    def __init__(self, length: int, *, seed: int, shuffle: bool = True) -> None:
+    def __init__(self, length: int, *, seed: int, shuffle: bool = True, turns: Turns | None = None) -> None:
         if length < 1:
             raise ValueError("the training data holds no image: nothing to train on")
-        self.length = length
+        self._turns = turns or (Shuffled(length, seed=seed) if shuffle else Sequential(length))
+        self.length = self._turns.length
         self._seed = seed
-        self._shuffle = shuffle
-        self._orders: dict[int, NDArray[np.int64]] = {}
 
     def draw(self, position: int) -> Draw:
+        """The draw at a position; draws of one sample differ in their seeds, also within an epoch."""
         epoch, offset = divmod(position, self.length)
-        index = int(self._order(epoch)[offset])
-        return Draw(index, epoch, mix(self._seed, epoch, index))
+        index = self._turns.index(epoch, offset)
+        which = (index, offset) if self._turns.repeats else (index,)
+        return Draw(index, epoch, mix(self._seed, epoch, *which))
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if epoch not in self._orders:
-            if len(self._orders) == 2:
-                del self._orders[min(self._orders)]
-            if self._shuffle:
-                self._orders[epoch] = permutation(self.length, seed=self._seed, epoch=epoch)
-            else:
-                self._orders[epoch] = np.arange(self.length, dtype=np.int64)
-        return self._orders[epoch]
+    def draws(self, step: int, positions: Sequence[int]) -> list[Draw]:
+        """The draws at some positions of update `step`."""
+        return [self.draw(position) for position in positions]
+
+
+def forget_oldest(orders: dict[int, NDArray[np.int64]]) -> None:
+    """Make room for another epoch: two are enough, because an update may lie in both."""
+    if len(orders) == 2:
+        del orders[min(orders)]
 
 
 def positions(step: int, micro_batch: int, share: Share) -> range:

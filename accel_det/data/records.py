@@ -17,9 +17,10 @@ import torch
 from accel_det.data.clean import CleanSplit
 from accel_det.data.defects import DEFECT_KINDS, DataError, Defect, DefectKind
 from accel_det.data.formats.raw import Bools, Floats, Ints
+from accel_det.data.proposals import Proposals
 from accel_det.types import BoxTarget
 
-__all__ = ["DEFECT_KINDS", "DataError", "Defect", "DefectKind", "DetectionTable", "build_table"]
+__all__ = ["DEFECT_KINDS", "DataError", "Defect", "DefectKind", "DetectionTable", "ObjectColumns", "build_table"]
 
 
 class _Objects(NamedTuple):
@@ -30,6 +31,14 @@ class _Objects(NamedTuple):
     labels: Ints
     crowd: Bools
     areas: Floats
+
+
+class ObjectColumns(NamedTuple):
+    """Objects of a split: the image (A,) and the label (A,) of each, and its xywh box (A, 4) in pixels of the file."""
+
+    images: Ints
+    labels: Ints
+    boxes: Floats
 
 
 class DetectionTable:
@@ -44,6 +53,7 @@ class DetectionTable:
         classes: class names; labels index them.
         fingerprint: sha256 over names, sizes, boxes, labels, crowd flags, areas and classes.
         accept: the kinds of defect that the user accepts.
+        given: regions that came with the images; None where there are none.
     """
 
     def __init__(
@@ -53,11 +63,13 @@ class DetectionTable:
         classes: Sequence[str],
         fingerprint: str,
         accept: frozenset[str] = frozenset(),
+        given: Proposals | None = None,
     ) -> None:
         self.dataset = dataset
         self.classes = tuple(classes)
         self.fingerprint = fingerprint
         self.accept = accept
+        self.given = given
         self._attach()
 
     def __len__(self) -> int:
@@ -69,6 +81,7 @@ class DetectionTable:
             "classes": self.classes,
             "fingerprint": self.fingerprint,
             "accept": self.accept,
+            "given": self.given,
         }
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -87,6 +100,11 @@ class DetectionTable:
     def sizes(self) -> Ints:
         """(I, 2) int64 (height, width) of every image."""
         return self._sizes
+
+    def names(self) -> list[str]:
+        """The name of every image."""
+        found: list[str] = self._names.to_pylist()
+        return found
 
     def path(self, index: int) -> str | None:
         """Where the image file is; None where the table holds its bytes."""
@@ -120,6 +138,23 @@ class DetectionTable:
             crowd=torch.from_numpy(objects.crowd[span].copy()),
             areas=torch.from_numpy(objects.areas[span].astype(np.float32)),
         )
+
+    def proposals(self, index: int) -> torch.Tensor | None:
+        """(P, 4) float32, xyxy, pixels of the upright file: regions that came with the image; None where none are given."""
+        return None if self.given is None else self.given.of(index)
+
+    def with_proposals(self, given: Proposals) -> "DetectionTable":
+        """The same images and objects, with regions."""
+        return DetectionTable(
+            self.dataset, classes=self.classes, fingerprint=self.fingerprint, accept=self.accept, given=given
+        )
+
+    def objects(self) -> "ObjectColumns":
+        """All objects, crowd left out."""
+        objects = self._objects
+        kept = ~objects.crowd
+        owner = np.repeat(np.arange(len(self)), self.counts())
+        return ObjectColumns(owner[kept], objects.labels[kept], objects.boxes[kept])
 
     def counts(self) -> Ints:
         """(I,) number of objects, crowd included, of every image."""

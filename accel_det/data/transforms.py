@@ -1,211 +1,189 @@
-"""From a decoded image to the pixels that a batch holds: resize, random scale and crop, mirror and color.
+"""From decoded images to the pixels and boxes that a batch holds, in training and in evaluation.
 
-Everything stays uint8. Each image is resampled once: the base resize, the random scale, the crop and the mirror are one
-placement. Brightness, contrast, saturation and hue are one 3x3 matrix, because all four are linear in RGB.
+Everything is a function of (image, seed) or, where several images make one, of (data set, index, seed). Everything stays
+uint8 where it can.
 """
 
-import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from accel_det import boxes
-from accel_det.data.collate import PADDING_VALUE
+from accel_det.data.augment.color import color_matrix, grey_out, random_blur, random_distortion, random_jitter, recolor
+from accel_det.data.augment.layers import Scene, draw, place_target
+from accel_det.data.augment.mosaic import Pictures, mosaic_scene, paste_objects
+from accel_det.data.augment.settings import Augmentation, Purpose, generator
+from accel_det.data.augment.single import single_scene
+from accel_det.data.resize import Canvas, ResizeMode, ResizeRule, prepare_image
+from accel_det.draws import mix
 from accel_det.types import BoxTarget, Placement
 
-ResizeMode = Literal["letterbox", "shortest_edge", "stretch"]
+__all__ = [
+    "Augmentation",
+    "Augmented",
+    "Canvas",
+    "Pictures",
+    "ResizeMode",
+    "ResizeRule",
+    "augment",
+    "augment_from",
+    "color_matrix",
+    "place_target",
+    "prepare_image",
+]
+
+MOSAIC_MIN_SIDE_PX = 2.0
+"""Objects of a mosaic with a shorter side are dropped, as in YOLOv5's recipe."""
 
 
-class ResizeRule(NamedTuple):
-    """How an image gets the size that the network sees.
-
-    Attributes:
-        mode: "letterbox" keeps the aspect inside a square of `size_px`, padded with grey; "shortest_edge" scales the
-            shorter side to `size_px`, the longer to at most `max_size_px`; "stretch" makes a square and distorts.
-        size_px: pixels.
-        max_size_px: pixels; used by "shortest_edge" alone.
-        multiple: a batch is padded to a multiple of this many pixels, the stride of the network.
-    """
-
-    mode: ResizeMode
-    size_px: int
-    max_size_px: int = 1333
-    multiple: int = 32
-
-
-class Augmentation(NamedTuple):
-    """The ranges of the random changes in training; the defaults change nothing.
+class Augmented(NamedTuple):
+    """One training image.
 
     Attributes:
-        flip: probability of mirroring left and right.
-        scale: the image is enlarged by a factor drawn log-uniformly from (smallest, largest); beyond 1 it is cropped.
-        translate: in letterbox mode, 0 keeps the image centered, 1 puts it anywhere on the canvas.
-        brightness, contrast, saturation: a factor is drawn from 1 - x .. 1 + x.
-        hue: the color wheel is turned by up to this share of a full turn, either way.
-        min_visible: an object of which less than this share of the area remains after the crop is dropped.
-        min_side_px: an object with a shorter side in the batch image is dropped.
+        image: (3, h, w) uint8.
+        target: in its pixels.
+        placement: of the pixels of the file; `Placement()` where no scale and shift says it: in a mosaic, and after
+            rotation, shear or perspective.
     """
 
-    flip: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    translate: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    min_visible: float = 0.2
-    min_side_px: float = 1.0
+    image: Tensor
+    target: BoxTarget
+    placement: Placement
 
 
-def prepare_image(image: Tensor, rule: ResizeRule) -> tuple[Tensor, Placement]:
-    """Resize one image as in evaluation.
+class _Alone:
+    """A data set of one image that is in memory."""
 
-    Args:
-        image: (3, H, W) uint8 RGB.
+    def __init__(self, image: Tensor, target: BoxTarget) -> None:
+        self._image = image
+        self._target = target
 
-    Returns:
-        The image (3, h, w) uint8, and where its pixels came to lie.
-    """
-    height, width = image.shape[-2:]
-    new_height, new_width, placement = _base_size(height, width, rule)
-    resized = _resize(image, new_height, new_width)
-    if rule.mode != "letterbox":
-        return resized, placement
-    return _paste(resized, rule.size_px, int(placement.offset_x), int(placement.offset_y)), placement
+    def __len__(self) -> int:
+        return 1
+
+    def size(self, index: int) -> tuple[int, int]:
+        return int(self._image.shape[-2]), int(self._image.shape[-1])
+
+    def image(self, index: int) -> Tensor:
+        return self._image
+
+    def target(self, index: int) -> BoxTarget:
+        return self._target
 
 
 def augment(
-    image: Tensor, target: BoxTarget, *, rule: ResizeRule, augmentation: Augmentation, seed: int
-) -> tuple[Tensor, BoxTarget, Placement]:
+    image: Tensor,
+    target: BoxTarget,
+    *,
+    rule: ResizeRule,
+    augmentation: Augmentation,
+    seed: int,
+    canvas: Canvas | None = None,
+) -> Augmented:
     """Resize and change one image for training; all randomness comes from `seed`.
 
     Args:
         image: (3, H, W) uint8 RGB.
         target: boxes in pixels of the file.
-
-    Returns:
-        The image (3, h, w) uint8, the target in its pixels, and the placement.
+        canvas: another size than that of the rule.
     """
-    rng = np.random.Generator(np.random.Philox(key=seed))
-    pixels, placement = _augment_geometry(image, rule, augmentation, rng)
-    pixels = _augment_color(pixels, augmentation, rng)
-    if rng.random() < augmentation.flip:
-        pixels = pixels.flip(-1)
-        placement = boxes.compose(placement, Placement(-1.0, 1.0, float(pixels.shape[-1]), 0.0))
-    size = (pixels.shape[-2], pixels.shape[-1])
-    return pixels.contiguous(), place_target(target, placement, size, augmentation), placement
+    return augment_from(_Alone(image, target), 0, rule=rule, augmentation=augmentation, seed=seed, canvas=canvas)
 
 
-def place_target(
-    target: BoxTarget, placement: Placement, size: tuple[int, int], augmentation: Augmentation
-) -> BoxTarget:
-    """Boxes from file to batch pixels, cut to (height, width); what is hardly visible any more is dropped."""
-    whole = boxes.place(target.boxes.float(), placement)
-    visible = boxes.clip(whole, height=size[0], width=size[1])
-    sides = visible[:, 2:] - visible[:, :2]
-    kept = (boxes.area(visible) >= augmentation.min_visible * boxes.area(whole)) & (
-        sides.amin(dim=-1) >= augmentation.min_side_px
-    )
-    return BoxTarget(visible, target.labels, target.crowd, target.areas).keep(kept)
+def augment_from(
+    pictures: Pictures,
+    index: int,
+    *,
+    rule: ResizeRule,
+    augmentation: Augmentation,
+    seed: int,
+    canvas: Canvas | None = None,
+) -> Augmented:
+    """Make one training image of image `index`, and of others where the augmentation says so.
 
-
-def color_matrix(*, brightness: float, contrast: float, saturation: float, hue_turn: float) -> NDArray[np.float64]:
-    """The 3x3 matrix that changes saturation, hue, contrast and brightness of RGB values, in this order.
-
-    Args:
-        brightness, contrast, saturation: factors; 1 changes nothing. Contrast is about mid-grey, see `_augment_color`.
-        hue_turn: share of a full turn about the grey axis, in YIQ space, where hue is an angle.
+    In this order: zoom out, crop by overlap, or mosaic; resize, zoom, move, rotate, shear, perspective; SSD's color of each
+    picture; pasted objects; blending with a second mosaic; color jitter and grey of the canvas with its bars; blur; mirrors.
     """
-    to_yiq = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
-    angle = 2 * math.pi * hue_turn
-    turn = np.array([[1, 0, 0], [0, math.cos(angle), -math.sin(angle)], [0, math.sin(angle), math.cos(angle)]])
-    turn[1:] *= saturation
-    matrix: NDArray[np.float64] = contrast * brightness * (np.linalg.inv(to_yiq) @ turn @ to_yiq)
-    return matrix
-
-
-def _base_size(height: int, width: int, rule: ResizeRule) -> tuple[int, int, Placement]:
-    if rule.mode == "letterbox":
-        return boxes.letterbox(height=height, width=width, canvas_height=rule.size_px, canvas_width=rule.size_px)
-    if rule.mode == "stretch":
-        new_height = new_width = rule.size_px
+    size = canvas or rule.square
+    rng = generator(seed)
+    filters = generator(seed, Purpose.FILTERS)
+    if augmentation.mosaic and generator(seed, Purpose.MOSAIC, 0).random() < augmentation.mosaic:
+        augmentation = augmentation._replace(min_side_px=max(augmentation.min_side_px, MOSAIC_MIN_SIDE_PX))
+        pixels, target, placement = _mosaic(pictures, index, rule=rule, size=size, augmentation=augmentation, seed=seed)
     else:
-        scale = min(rule.size_px / min(height, width), rule.max_size_px / max(height, width))
-        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    return new_height, new_width, Placement(new_width / width, new_height / height)
+        pixels, target, placement = _single(
+            pictures, index, rule=rule, size=size, augmentation=augmentation, seed=seed, rng=rng
+        )
+    change = random_jitter(augmentation, rng)
+    if augmentation.gray and filters.random() < augmentation.gray:
+        change = grey_out(change)
+    pixels = recolor(pixels, change)
+    if augmentation.blur and filters.random() < augmentation.blur:
+        pixels = random_blur(pixels, filters)
+    mirror = rng.random() < augmentation.flip
+    vertical = augmentation.flip_vertical
+    upside_down = vertical > 0 and generator(seed, Purpose.FLIP_VERTICAL).random() < vertical
+    return _mirrored(Augmented(pixels, target, placement), mirror=mirror, upside_down=upside_down)
 
 
-def _augment_geometry(
-    image: Tensor, rule: ResizeRule, augmentation: Augmentation, rng: np.random.Generator
-) -> tuple[Tensor, Placement]:
-    height, width = image.shape[-2:]
-    base_height, base_width, _ = _base_size(height, width, rule)
-    low, high = augmentation.scale
-    factor = math.exp(rng.uniform(math.log(low), math.log(high)))
-    new_height, new_width = max(1, round(base_height * factor)), max(1, round(base_width * factor))
-    canvas_height, canvas_width = (rule.size_px,) * 2 if rule.mode == "letterbox" else (base_height, base_width)
-    left = _offset(canvas_width - new_width, augmentation.translate, rng)
-    top = _offset(canvas_height - new_height, augmentation.translate, rng)
-    # Only the part that will be seen is resampled.
-    x0, x1 = max(0, -left), min(new_width, canvas_width - left)
-    y0, y1 = max(0, -top), min(new_height, canvas_height - top)
-    scale_x, scale_y = new_width / width, new_height / height
-    file_x0, file_x1 = _source_span(x0, x1, scale_x, width)
-    file_y0, file_y1 = _source_span(y0, y1, scale_y, height)
-    seen = _resize(image[:, file_y0:file_y1, file_x0:file_x1], max(1, y1 - y0), max(1, x1 - x0))
-    scale_x, scale_y = seen.shape[-1] / (file_x1 - file_x0), seen.shape[-2] / (file_y1 - file_y0)
-    at_x, at_y = max(0, left), max(0, top)
-    placement = Placement(scale_x, scale_y, at_x - file_x0 * scale_x, at_y - file_y0 * scale_y)
-    if seen.shape[-2:] == (canvas_height, canvas_width):
-        return seen, placement
-    canvas = image.new_full((3, canvas_height, canvas_width), PADDING_VALUE)
-    canvas[:, at_y : at_y + seen.shape[-2], at_x : at_x + seen.shape[-1]] = seen
-    return canvas, placement
+def _single(
+    pictures: Pictures,
+    index: int,
+    *,
+    rule: ResizeRule,
+    size: Canvas,
+    augmentation: Augmentation,
+    seed: int,
+    rng: np.random.Generator,
+) -> Augmented:
+    image, target = pictures.image(index), pictures.target(index)
+    scene, size = single_scene(image, target, rule=rule, canvas=size, augmentation=augmentation, seed=seed, rng=rng)
+    drawn, placements = _draw(scene, pictures, rule=rule, size=size, augmentation=augmentation, seed=seed)
+    return drawn._replace(placement=placements[0]) if scene.warp is None else drawn
 
 
-def _source_span(start: int, stop: int, scale: float, length: int) -> tuple[int, int]:
-    """The whole file pixels that cover start .. stop of the scaled image; at least one."""
-    first = min(math.floor(start / scale), length - 1)
-    return first, max(first + 1, min(length, math.ceil(stop / scale - 1e-6)))
+def _mosaic(
+    pictures: Pictures, index: int, *, rule: ResizeRule, size: Canvas, augmentation: Augmentation, seed: int
+) -> Augmented:
+    def make(index: int, seed: int) -> Augmented:
+        scene = mosaic_scene(index, pictures, canvas=size, augmentation=augmentation, seed=seed)
+        return _draw(scene, pictures, rule=rule, size=size, augmentation=augmentation, seed=seed)[0]
+
+    first = make(index, seed)
+    own = generator(seed, Purpose.MIXUP)
+    if own.random() >= augmentation.mixup:
+        return first
+    share = float(own.beta(augmentation.mixup_beta, augmentation.mixup_beta))
+    second = make(int(own.integers(0, len(pictures))), mix(seed, Purpose.MIXUP, 1))
+    blended = torch.lerp(second.image.float(), first.image.float(), share).add_(0.5).to(torch.uint8)
+    target = BoxTarget(*(torch.cat(both) for both in zip(first.target, second.target, strict=True)))
+    return Augmented(blended, target, Placement())
 
 
-def _offset(room: int, translate: float, rng: np.random.Generator) -> int:
-    """Where the image begins on the canvas: a crop (negative room) falls anywhere, padding is moved by `translate`."""
-    freedom = translate if room > 0 else 1.0
-    # Without freedom half of the room, rounded down as `boxes.letterbox` does; with all of it, rounded to the nearest.
-    return math.floor(room * (0.5 + freedom * (rng.random() - 0.5)) + 0.5 * freedom)
+def _draw(
+    scene: Scene, pictures: Pictures, *, rule: ResizeRule, size: Canvas, augmentation: Augmentation, seed: int
+) -> tuple[Augmented, list[Placement]]:
+    if augmentation.copy_paste:
+        scene = paste_objects(scene, pictures, rule=rule, canvas=size, augmentation=augmentation, seed=seed)
+    color = None
+    if augmentation.distort:
+        color = random_distortion(augmentation.distort, generator(seed, Purpose.DISTORT))
+    image, target, placements = draw(scene, size, augmentation, color=color)
+    return Augmented(image, target, Placement()), placements
 
 
-def _augment_color(image: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
-    brightness = rng.uniform(1 - augmentation.brightness, 1 + augmentation.brightness)
-    contrast = rng.uniform(1 - augmentation.contrast, 1 + augmentation.contrast)
-    saturation = rng.uniform(1 - augmentation.saturation, 1 + augmentation.saturation)
-    hue_turn = rng.uniform(-augmentation.hue, augmentation.hue)
-    if brightness == contrast == saturation == 1 and hue_turn == 0:
-        return image
-    matrix = torch.from_numpy(
-        color_matrix(brightness=brightness, contrast=contrast, saturation=saturation, hue_turn=hue_turn)
-    ).float()
-    # Contrast keeps mid-grey where it is; 0.5 rounds to the nearest value.
-    shift = 127.5 * brightness * (1 - contrast) + 0.5
-    changed = torch.addmm(torch.full((3, 1), shift), matrix, image.reshape(3, -1).float())
-    return changed.clamp_(0, 255).to(torch.uint8).reshape(image.shape)
-
-
-def _resize(image: Tensor, height: int, width: int) -> Tensor:
-    if image.shape[-2:] == (height, width):
-        return image
-    resized: Tensor = functional.resize(image, [height, width], antialias=True)  # type: ignore[attr-defined]
-    return resized
-
-
-def _paste(image: Tensor, canvas_px: int, left: int, top: int) -> Tensor:
-    if image.shape[-2:] == (canvas_px, canvas_px):
-        return image
-    canvas = image.new_full((3, canvas_px, canvas_px), PADDING_VALUE)
-    canvas[:, top : top + image.shape[-2], left : left + image.shape[-1]] = image
-    return canvas
+def _mirrored(given: Augmented, *, mirror: bool, upside_down: bool) -> Augmented:
+    if not mirror and not upside_down:
+        return given._replace(image=given.image.contiguous())
+    height, width = given.image.shape[-2:]
+    flip = Placement(
+        -1.0 if mirror else 1.0,
+        -1.0 if upside_down else 1.0,
+        float(width) if mirror else 0.0,
+        float(height) if upside_down else 0.0,
+    )
+    pixels = given.image.flip([axis for axis, turned in ((-1, mirror), (-2, upside_down)) if turned])
+    target = given.target._replace(boxes=boxes.place(given.target.boxes, flip))
+    return Augmented(pixels, target, boxes.compose(given.placement, flip))

@@ -1,7 +1,7 @@
 """What processes tell each other, beside gradients; every function is the identity, or nearly, on one process."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,15 @@ def sum_over_processes(values: Tensor) -> Tensor:
     if is_distributed():
         dist.all_reduce(values)
     return values
+
+
+def largest_over_processes(values: Sequence[float], device: torch.device) -> list[float]:
+    """The largest of each value. Collective: every process must call it."""
+    packed = torch.tensor(values, dtype=torch.float64, device=device)
+    if is_distributed():
+        dist.all_reduce(packed, op=dist.ReduceOp.MAX)
+    found: list[float] = packed.tolist()
+    return found
 
 
 def share_buffers(module: nn.Module) -> None:

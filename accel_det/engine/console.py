@@ -137,11 +137,12 @@ class Console:
 
     def evaluation(self, step: int, scores: Mapping[str, float], *, images: int, seconds: float, best: bool) -> None:
         """The table after an evaluation."""
+        self.headline(f"step {step}: {images} images in {seconds:.1f} s{', best so far' if best else ''}", scores)
+
+    def headline(self, title: str, scores: Mapping[str, float]) -> None:
+        """The numbers that people look at first, in one row."""
         shown = [name for name in _HEADLINES if name in scores]
-        table = Table(
-            title=f"step {step}: {images} images in {seconds:.1f} s{', best so far' if best else ''}",
-            title_justify="left",
-        )
+        table = Table(title=title, title_justify="left")
         for name in shown:
             table.add_column(name, justify="right")
         table.add_row(*(_score(scores[name]) for name in shown))

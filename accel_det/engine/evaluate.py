@@ -50,14 +50,14 @@ def evaluate(
     Processes may have different numbers of batches, or none: nothing is communicated between batches.
 
     Args:
-        model: unwrapped; left in the mode that it had.
+        model: unwrapped; it and its parts are left in the mode that they had.
         batches: this process's part of the split.
         stop: asked between batches; where it says yes, scoring is given up on all processes together.
         seen: told how many images each batch had.
     """
     started = time.perf_counter()
     share_buffers(model)
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]  # frozen norms are in another than the rest
     model.eval()
     rows: list[RowT] = []
     try:
@@ -67,7 +67,8 @@ def evaluate(
             rows += _predict(accelerator, model, task, batch)
             seen(len(batch.frames))
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
     counts = torch.tensor([float(stop()), float(len(rows))], dtype=torch.float64, device=accelerator.device)
     interrupted, images = sum_over_processes(counts).tolist()
     if interrupted:

@@ -19,7 +19,9 @@ from accel_det.engine.console import Console, Meter
 from accel_det.engine.ema import MovingAverage
 from accel_det.engine.evaluate import Evaluation, evaluate
 from accel_det.engine.journal import Journal
-from accel_det.engine.optimize import schedule_factor, set_learning_rate
+from accel_det.engine.optimize import set_rates
+from accel_det.engine.phases import Phases, set_train_mode, undo_wrapping
+from accel_det.engine.schedule import Course
 from accel_det.engine.signals import StopRequest
 from accel_det.engine.state import Counters
 from accel_det.engine.step import StepResult, settle_buckets, train_step
@@ -46,29 +48,37 @@ class Export(Protocol):
     def __call__(self, which: Literal["best", "last"], weights: dict[str, Tensor], counters: Counters) -> None: ...
 
 
+def _as_it_is(model: nn.Module) -> nn.Module:
+    return model
+
+
 @dataclasses.dataclass
 class Job(Generic[TargetT, PredictionT, RowT]):
     """All that training needs, put together by the command line or a test.
 
     Attributes:
-        model: unwrapped network, on its device; wrapped: what `accelerator.prepare` made of it.
-        optimizer: torch's own; prepared_optimizer: what `accelerator.prepare` made of it.
+        model: unwrapped network, on its device.
+        optimizer: torch's own, over all that is trained in some phase.
         validation: gives this process's part of the evaluation split.
+        course: learning rates; phases: what is trained when.
         total_steps: budget in optimizer updates; num_samples: of the training data.
         agreement: what a resumed run must have in common with the run it continues.
+        wrapped, prepared_optimizer: what accelerate made of model and optimizer for the phase that goes on; None before
+            the first one begins.
+        phase: its number.
+        for_evaluation: what an evaluation makes of the network: one that looks at each image several times, say.
     """
 
     config: Config
     accelerator: Accelerator
     model: nn.Module
-    wrapped: nn.Module
     optimizer: Optimizer
-    prepared_optimizer: Any
     average: MovingAverage | None
     task: Task[TargetT, PredictionT, RowT]
     training: TrainingData[TargetT]
     validation: Callable[[], Iterator[Batch[TargetT]]]
-    peak_lr: float
+    course: Course
+    phases: Phases
     total_steps: int
     num_samples: int
     folder: Path
@@ -77,6 +87,10 @@ class Job(Generic[TargetT, PredictionT, RowT]):
     journal: Journal
     console: Console
     export: Export
+    wrapped: Any = None
+    prepared_optimizer: Any = None
+    phase: int | None = None
+    for_evaluation: Callable[[nn.Module], nn.Module] = _as_it_is
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -99,13 +113,13 @@ def fit(job: Job[TargetT, PredictionT, RowT]) -> Outcome:
         images_per_update=config.train.images_per_update, total_steps=job.total_steps, device=job.accelerator.device
     )
     with StopRequest() as stop:
-        job.wrapped.train()
-        settle_buckets(job.accelerator, job.wrapped, job.optimizer, job.training.first_batch())
+        _enter_phase(job)
         job.console.begin(counters.step)
         try:
             interrupted = counters.evaluation_due and _conclude(job, stop, meter)
             updates = job.training.updates(counters.step)
             while not (interrupted or counters.finished):
+                _enter_phase(job)
                 began = time.perf_counter()
                 batches = next(updates)
                 waited_s = time.perf_counter() - began
@@ -124,17 +138,36 @@ def fit(job: Job[TargetT, PredictionT, RowT]) -> Outcome:
     return Outcome(reason, stop.exit_code if reason == "signal" else 0, counters, meter.overall_images_per_s())
 
 
+def _enter_phase(job: Job[TargetT, PredictionT, RowT]) -> None:
+    """Where the next update is of another phase than the one before, or of the first: wrap for what is trained in it.
+
+    Collective: every process must call it.
+    """
+    number = job.phases.number(job.counters.step)
+    if number == job.phase:
+        return
+    if job.wrapped is not None:
+        job.wrapped = job.prepared_optimizer = None
+        undo_wrapping(job.accelerator, job.model, job.optimizer)
+    job.phases.freeze_for(number)
+    # DistributedDataParallel sends the first process's weights to all, also restored ones.
+    job.wrapped, job.prepared_optimizer = job.accelerator.prepare(job.model, job.optimizer)
+    set_train_mode(job.wrapped)
+    settle_buckets(job.accelerator, job.wrapped, job.optimizer, job.training.first_batch())
+    job.phase = number
+
+
 def _update(job: Job[TargetT, PredictionT, RowT], batches: list[Batch[TargetT]], stop: StopRequest) -> StepResult:
     """One optimizer update with the learning rate of its step, then the moving average."""
     counters, config = job.counters, job.config
-    factor = schedule_factor(counters.step, schedule=config.schedule, total_steps=job.total_steps)
-    set_learning_rate(job.optimizer, job.peak_lr * factor)
+    set_rates(job.optimizer, job.course, counters.step, lr_factor=job.phases.lr_factor(counters.step))
     result = train_step(
         job.accelerator,
         job.wrapped,
         job.prepared_optimizer,
         batches,
         seed=mix(config.train.seed, counters.step),
+        loss_factor=config.train.images_per_update if config.optimizer.loss_times_images else 1.0,
         max_grad_norm=config.optimizer.max_grad_norm,
         stop=stop.requested,
     )
@@ -157,7 +190,8 @@ def _report(job: Job[TargetT, PredictionT, RowT], result: StepResult, meter: Met
     if step % job.config.journal.every_steps and step != job.total_steps:
         return
     pace = meter.read(step)
-    rate = job.optimizer.param_groups[0]["lr"]
+    update = step - 1
+    rate = job.course.lr(update, factor=job.phases.lr_factor(update))  # of a group without a factor of its own
     measured = {"lr": rate, "images_per_s": pace.images_per_s, "data_wait": pace.data_wait, "memory_gb": pace.memory_gb}
     job.journal.write("train", step, result.losses | {"gradient_norm": result.gradient_norm} | measured)
     job.console.training(step, result.losses, lr=rate, pace=pace)
@@ -197,7 +231,11 @@ def _evaluate(job: Job[TargetT, PredictionT, RowT], stop: StopRequest) -> bool:
     """Score the evaluation split and remember the best; False where a signal interrupted it."""
     counters = job.counters
     found: Evaluation = evaluate(
-        job.accelerator, job.evaluated_model, job.task, job.validation(), stop=lambda: stop.requested
+        job.accelerator,
+        job.for_evaluation(job.evaluated_model),
+        job.task,
+        job.validation(),
+        stop=lambda: stop.requested,
     )
     if found.interrupted:
         return False

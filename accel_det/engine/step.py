@@ -26,7 +26,7 @@ class StepResult(NamedTuple):
 
     Attributes:
         losses: term -> mean over all images of the update; "total" is their sum.
-        gradient_norm: L2, before clipping.
+        gradient_norm: L2, after `loss_factor` and before clipping.
         stop: some process was asked to stop.
         skipped: fp16 overflow made the update void.
     """
@@ -44,6 +44,7 @@ def train_step(
     batches: Sequence[Batch[Any]],
     *,
     seed: int,
+    loss_factor: float = 1.0,
     max_grad_norm: float | None = None,
     stop: bool = False,
 ) -> StepResult:
@@ -54,6 +55,8 @@ def train_step(
         optimizer: what `accelerator.prepare` made of the optimizer.
         batches: the micro-batches of this process.
         seed: of this step; dropout and the like draw from it and the rank, so a resume needs no generator state.
+        loss_factor: of the loss that the gradient is taken of; what is reported stays the mean.
+        max_grad_norm: L2 norm to which the gradient of the multiplied loss is clipped.
         stop: this process was asked to stop.
 
     Raises:
@@ -73,7 +76,8 @@ def train_step(
             agreed.append(agree(losses, stop=stop))
             local.append({name: term._replace(sum=term.sum.detach()) for name, term in losses.items()})
             loss = global_loss(losses, counts or _as_mapping(agreed[-1]), world=accelerator.num_processes)
-            accelerator.backward(loss if counts else loss / len(on_device))
+            share = loss if counts else loss / len(on_device)
+            accelerator.backward(share * loss_factor)
     accelerator.unscale_gradients(optimizer)
     norm = gradient_norm(model)
     values, gradient, stops = _read(agreed, counts, norm)

@@ -9,6 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from accel_det.models.darknet_weights import DarknetOrdered, is_darknet_file, read_darknet
+
+_LEADING_PARTS = ("network.", "network.backbone.", "network.backbone.body.")
+
 
 class LoadReport(NamedTuple):
     """What became of each name.
@@ -32,6 +36,22 @@ class LoadReport(NamedTuple):
             shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             parts.append(f"{len(found)} {kind}" + (f" ({shown})" if found and kind != "matched" else ""))
         return "weights: " + ", ".join(parts)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
+    """Load what fits of a safetensors file, of an export's folder, or of a file of Darknet for its own networks.
+
+    Raises:
+        ValueError: missing or damaged file; another format; nothing fits.
+    """
+    file = Path(path)
+    if not is_darknet_file(file):
+        return load_matching(model, read_weights(file))
+    if not isinstance(model, DarknetOrdered):
+        raise ValueError(
+            f"model.weights: {file}: only the YOLOv3 networks read files of Darknet; give a .safetensors file"
+        )
+    return load_matching(model, read_darknet(model, file).state)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -60,14 +80,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
     """Load the tensors whose name and shape the model has.
 
-    A file whose names lack the model's leading part (`network.`), as torchvision's own, is recognised.
+    A file whose names lack the model's leading part (`network.`, or for a backbone's file `network.backbone.`), as
+    torchvision's own, is recognised.
 
     Raises:
         ValueError: nothing matches.
     """
     own = model.state_dict()
     if not any(name in own for name in state):
-        state = {f"network.{name}": tensor for name, tensor in state.items()}
+        candidates = [{f"{part}{name}": value for name, value in state.items()} for part in _LEADING_PARTS]
+        state = next((one for one in candidates if any(name in own for name in one)), candidates[0])
     matched = [name for name, tensor in state.items() if name in own and own[name].shape == tensor.shape]
     mismatched = [
         f"{name} {tuple(tensor.shape)} in the file, {tuple(own[name].shape)} in the model"

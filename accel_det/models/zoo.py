@@ -9,12 +9,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from accel_det.models.base import Inference, ZooModel
 from accel_det.models.card import ModelCard
+from accel_det.models.rfcn import cards as rfcn
 from accel_det.models.torchvision import cards as torchvision
+from accel_det.models.transformers import cards as transformers
+from accel_det.models.yolov3 import cards as yolov3
 from accel_det.models.yolov5 import cards as yolov5
 
 OptionValue = bool | int | float | str | list[float]
 
-_FAMILIES = (torchvision, yolov5)
+_FAMILIES = (torchvision, yolov5, rfcn, yolov3, transformers)
 _CARDS: dict[str, ModelCard] = {card.name: card for family in _FAMILIES for card in family.CARDS}
 
 
@@ -48,15 +51,24 @@ def build(
     Args:
         num_classes: at least 1; background is not counted.
         options: settings of this network; see `option_table`.
+        inference: how candidates become detections. Where it asks for several views of an image, the network gives the
+            candidates of one, and `test_time.with_views` puts it behind them.
 
     Raises:
-        ValueError: unknown network or option, or a value of the wrong type.
+        ValueError: unknown network or option, a value of the wrong type, or box_iterations for a network of one stage.
     """
     found = card(name)
     module = import_module(f"accel_det.models.{found.family}")
     builder: Callable[..., ZooModel[Any, Any]] = module.build
     settings = _typed_options(found, options or {})
-    return builder(name, num_classes=num_classes, inference=inference or Inference(), options=settings)
+    inference = (inference or Inference()).of_one_view
+    model = builder(name, num_classes=num_classes, inference=inference, options=settings)
+    if inference.box_iterations and not model.has_second_stage:
+        raise ValueError(
+            f"evaluate.box_iterations is {inference.box_iterations}, but {name} has no second stage to feed boxes to "
+            "again: set it to 0, or take a Faster R-CNN or an R-FCN"
+        )
+    return model
 
 
 def option_table(name: str) -> dict[str, tuple[str, Any]]:
@@ -79,7 +91,7 @@ def _typed_options(found: ModelCard, options: Mapping[str, OptionValue]) -> Any:
             raise ValueError(
                 f"model.options: {found.name} has no option `{key}`{hint} (known: {', '.join(known) or 'none'})"
             )
-        values[key] = tuple(value) if isinstance(value, list) else value
+        values[key] = _as_tuple(value, kinds[key]) if isinstance(value, list) else value
         if not _fits(values[key], kinds[key]):
             raise ValueError(
                 f"model.options.{key} is {value!r}, expected {_kind_text(kinds[key])}, by default {known[key]!r}, "
@@ -89,6 +101,12 @@ def _typed_options(found: ModelCard, options: Mapping[str, OptionValue]) -> Any:
         return options_type(**values)
     except ValueError as error:
         raise ValueError(f"model.options of {found.name}: {error}") from None
+
+
+def _as_tuple(value: list[float], kind: Any) -> tuple[float, ...]:
+    """A configuration's list holds floats; where the option takes whole numbers, those that are whole become such."""
+    is_whole = get_args(kind)[:1] == (int,) and all(float(one).is_integer() for one in value)
+    return tuple(int(one) for one in value) if is_whole else tuple(value)
 
 
 def _fits(value: object, kind: Any) -> bool:

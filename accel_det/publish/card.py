@@ -23,6 +23,7 @@ _MEANING = {
 }
 _RESIZE = {
     "letterbox": "fitted into {size_px} x {size_px} pixels with grey bars",
+    "rectangular": "scaled to a longer side of {size_px} pixels, with grey bars up to multiples of {multiple}",
     "shortest_edge": "scaled to a shorter side of {size_px} pixels, the longer at most {max_size_px}",
     "stretch": "stretched to {size_px} x {size_px} pixels",
 }
@@ -70,7 +71,8 @@ def front_matter(info: ExportInfo) -> str:
 
 
 def _purpose(info: ExportInfo) -> str:
-    size = _RESIZE[info.resize.mode].format(**info.resize._asdict())
+    mode = "rectangular" if info.resize.rectangular else info.resize.mode
+    size = _RESIZE[mode].format(**info.resize._asdict())
     paper = zoo.card(info.model).source if info.model in zoo.names() else ""
     return (
         f"# {_escape(info.name)}\n\n"

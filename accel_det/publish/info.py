@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from accel_det.data.transforms import ResizeMode, ResizeRule
-from accel_det.models.base import Inference
+from accel_det.models.base import Inference, NmsKind
 from accel_det.models.zoo import OptionValue
 from accel_det.publish.layout import WEIGHTS, ExportError
 
@@ -176,12 +176,20 @@ class _Resize(_Part):
     size_px: int
     max_size_px: int
     multiple: int
+    rectangular: bool = False
 
 
 class _Inference(_Part):
     score_threshold: float
     nms_iou: float
     max_detections: int
+    nms: NmsKind = "hard"
+    soft_nms_sigma: float = 0.5
+    agnostic_nms: bool = False
+    vote_iou: float | None = None
+    box_iterations: int = 0
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
 
 
 class _Split(_Part):

@@ -48,6 +48,7 @@ ONLY_IN = {
     "pydantic": ("config/", "publish/"),
     "huggingface_hub": ("publish/", "data/"),
     "defusedxml": ("data/",),
+    "optuna": ("cli/study.py",),
 }
 """A library -> the only places of accel_det that may import it."""
 

@@ -168,6 +168,18 @@ def test_a_label_beyond_the_classes_is_refused_by_the_name_of_its_image() -> Non
         model().losses(negative)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize("crowd", [False, True])
+def test_a_box_without_a_place_is_refused_by_the_name_of_its_image(wrong: float, crowd: bool) -> None:
+    bad = target([(1, 1, 20, 20), (4, wrong, 30, 30)], [0, 1])._replace(crowd=torch.tensor([False, crowd]))
+    one = batch([BoxTarget.empty(), bad])
+    for compute in (model().losses, model().counts):
+        with pytest.raises(
+            ValueError, match=r"^image 1: box 1 is \[4.0, (nan|inf), 30.0, 30.0\], expected four finite"
+        ):
+            compute(one)
+
+
 def test_anchors_travel_with_the_weights() -> None:
     anchors = tuple(float(side) for side in range(5, 23))
     trained = model(options=YoloV5Options(anchors_px=anchors))

@@ -1,89 +1,17 @@
-"""Learning rate, parameter groups, moving average and the normaliser: pure functions against plain arithmetic."""
+"""Parameter groups, moving average and the normaliser, against plain arithmetic."""
 
-import itertools
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from accel_det.config.schema import OptimizerSection, ScheduleSection
+from accel_det.config.schema import OptimizerSection
 from accel_det.engine.ema import MovingAverage
 from accel_det.engine.normalize import Agreed, agree, global_loss, reciprocal, window_counts
-from accel_det.engine.optimize import (
-    gradient_norm,
-    make_optimizer,
-    peak_learning_rate,
-    schedule_factor,
-    set_learning_rate,
-    split_parameters,
-)
+from accel_det.engine.optimize import gradient_norm, make_optimizer, trained_parameters
 from accel_det.engine.state import optimizer_tensors, restore_optimizer
 from accel_det.types import LossTerm
-
-TOTAL = 101
-
-
-def factor(step: int, schedule: ScheduleSection) -> float:
-    return schedule_factor(step, schedule=schedule, total_steps=TOTAL)
-
-
-def test_the_warm_up_rises_in_a_straight_line_from_its_start_to_the_peak() -> None:
-    schedule = ScheduleSection(name="constant", warmup_steps=10, warmup_start=0.1)
-    assert [factor(step, schedule) for step in (0, 5, 10, 100)] == pytest.approx([0.1, 0.55, 1.0, 1.0], abs=1e-15)
-    assert factor(9, schedule) == pytest.approx(0.1 + 0.9 * 9 / 10)
-
-
-@pytest.mark.parametrize(
-    ("name", "middle"), [("cosine", 0.01 + 0.99 * (1 + math.cos(math.pi / 2)) / 2), ("linear", 0.505)]
-)
-def test_cosine_and_linear_go_from_the_peak_in_the_first_update_to_the_final_share_in_the_last(
-    name: str, middle: float
-) -> None:
-    schedule = ScheduleSection.model_validate({"name": name, "final": 0.01})
-    assert factor(0, schedule) == 1.0
-    assert factor(50, schedule) == pytest.approx(middle, rel=1e-12)
-    assert factor(TOTAL - 1, schedule) == pytest.approx(0.01, rel=1e-12)
-    assert factor(TOTAL + 5, schedule) == pytest.approx(0.01, rel=1e-12), "beyond the budget nothing changes"
-    every = [factor(step, schedule) for step in range(TOTAL)]
-    assert all(later < earlier for earlier, later in itertools.pairwise(every))
-
-
-def test_after_a_warm_up_the_course_begins_at_the_peak_and_still_ends_at_the_final_share() -> None:
-    schedule = ScheduleSection(name="cosine", warmup_steps=20, final=0.1)
-    assert factor(20, schedule) == 1.0
-    assert factor(60, schedule) == pytest.approx(0.55, rel=1e-12)
-    assert factor(TOTAL - 1, schedule) == pytest.approx(0.1, rel=1e-12)
-
-
-def test_steps_decay_at_the_first_update_past_each_milestone() -> None:
-    schedule = ScheduleSection(name="step", milestones=[0.5, 0.9], decay=0.1)
-    # Milestones are at updates 50.5 and 90.9 of 101.
-    found = [factor(step, schedule) for step in (0, 50, 51, 90, 91, 100)]
-    assert found == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01], rel=1e-12)
-
-
-def test_one_cycle_rises_to_its_peak_and_falls_to_the_final_share() -> None:
-    schedule = ScheduleSection(name="one_cycle", peak=0.3, warmup_start=0.04, final=0.002)
-    assert factor(0, schedule) == pytest.approx(0.04)
-    assert factor(15, schedule) == pytest.approx((1 + 0.04) / 2)
-    assert factor(30, schedule) == pytest.approx(1.0)
-    assert factor(65, schedule) == pytest.approx((1 + 0.002) / 2)
-    assert factor(TOTAL - 1, schedule) == pytest.approx(0.002)
-
-
-@pytest.mark.parametrize("name", ["constant", "linear", "cosine", "step", "one_cycle"])
-def test_a_budget_of_one_update_has_a_learning_rate(name: str) -> None:
-    schedule = ScheduleSection.model_validate({"name": name})
-    assert 0 < schedule_factor(0, schedule=schedule, total_steps=1) <= 1
-
-
-@pytest.mark.parametrize(("rule", "expected"), [("none", 0.02), ("linear", 0.02 * 64 / 16), ("sqrt", 0.02 * 2)])
-def test_the_learning_rate_follows_the_images_per_update_by_its_rule(rule: str, expected: float) -> None:
-    section = OptimizerSection.model_validate({"lr": 0.02, "lr_rule": rule, "reference_images": 16})
-    rate, words = peak_learning_rate(section, 64)
-    assert rate == pytest.approx(expected, rel=1e-15)
-    assert "64" in words or rule == "none"
 
 
 class Network(nn.Module):
@@ -101,12 +29,13 @@ class Network(nn.Module):
 
 
 def test_biases_norms_and_vectors_do_not_decay_and_frozen_parameters_are_left_out() -> None:
-    decayed, kept = split_parameters(Network())
-    assert {name for name, _ in decayed} == {"convolution.weight", "linear.weight"}
+    found = trained_parameters(Network())
+    assert {one.name for one in found if one.decays} == {"convolution.weight", "linear.weight"}
     norms = {f"{layer}.{part}" for layer in ("norm", "layer_norm") for part in ("weight", "bias")}
-    assert {name for name, _ in kept} == {"convolution.bias", "linear.bias", "scale", *norms}
+    assert {one.name for one in found if not one.decays} == {"convolution.bias", "linear.bias", "scale", *norms}
     optimizer = make_optimizer(Network(), OptimizerSection(weight_decay=0.3))
-    assert [(group["weight_decay"], len(group["params"])) for group in optimizer.param_groups] == [(0.3, 2), (0.0, 7)]
+    groups = {group["weight_decay"]: len(group["params"]) for group in optimizer.param_groups}
+    assert (groups, len(optimizer.param_groups)) == ({0.3: 2, 0.0: 7}, 2)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
@@ -115,7 +44,8 @@ def test_a_restored_optimizer_continues_bit_for_bit(name: str) -> None:
 
     def advance(model: nn.Module, optimizer: torch.optim.Optimizer, updates: range) -> None:
         for update in updates:
-            set_learning_rate(optimizer, 0.1 / (update + 1))
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1 / (update + 1)
             for parameter in model.parameters():
                 draw = torch.Generator().manual_seed(update)
                 parameter.grad = torch.randn(parameter.shape, generator=draw)

@@ -53,6 +53,9 @@ class Table:
             raise PermissionError(13, "Permission denied", self.name(index))
         return png(index)[:60] if index == self._damaged else png(index)
 
+    def proposals(self, index: int) -> torch.Tensor | None:
+        return None
+
     def truth(self, index: int) -> BoxTarget:
         boxes = torch.tensor([[2.0, 3, 20, 15]] * (index % 3)).reshape(-1, 4)
         count = len(boxes)

@@ -96,7 +96,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_known_one() -> None:
         ("yolov5n", "max_candidates", 2.5, "int"),
         ("yolov5n", "max_candidates", True, "int"),
         ("yolov5n", "anchors_px", 3.0, r"tuple\[float, \.\.\.\]"),
-        ("yolov5n", "level_balance", [1.0, 2.0], r"tuple\[float, float, float\]"),
+        ("yolov5n", "level_balance", "even", r"tuple\[float, \.\.\.\]"),
         ("fcos_resnet50_fpn", "norm", "layer", r"Literal\['batch', 'frozen'\]"),
         ("fcos_resnet50_fpn", "trainable_backbone_layers", "three", r"int \| None"),
         ("fcos_resnet50_fpn", "trainable_backbone_layers", 2.0, r"int \| None"),
@@ -113,6 +113,7 @@ def test_an_option_of_the_wrong_kind_is_refused_before_anything_is_built(
 def test_an_option_out_of_range_is_refused_with_the_section_to_correct() -> None:
     assert refusal("yolov5n", label_smoothing=1.5).startswith("model.options of yolov5n: label_smoothing")
     assert refusal("yolov5n", anchors_px=[1.0, 2.0]).startswith("model.options of yolov5n: anchors_px")
+    assert "level_balance: expected 3 numbers" in refusal("yolov5n", level_balance=[1.0, 2.0])
     assert refusal("fcos_resnet50_fpn", frozen_norm_eps=0.0).startswith("model.options of fcos_resnet50_fpn:")
 
 

@@ -65,3 +65,22 @@ def check_labels(targets: Sequence[BoxTarget], frames: Sequence[Frame], *, num_c
                 f"{frame.name}: class index {wrong} is not in 0..{num_classes - 1}; "
                 "set num_classes to the number of classes of the data, or correct the label"
             )
+
+
+def check_boxes(targets: Sequence[BoxTarget], frames: Sequence[Frame]) -> None:
+    """Refuse boxes that have no place: NaN or infinite numbers would become indices outside every map.
+
+    Targets on an accelerator are not read: that would wait for it.
+
+    Raises:
+        ValueError: naming the image and the box.
+    """
+    for target, frame in zip(targets, frames, strict=True):
+        boxes = target.boxes
+        if boxes.device.type != "cpu" or boxes.isfinite().all():
+            continue
+        worst = int((~boxes.isfinite()).any(dim=1).nonzero()[0])
+        raise ValueError(
+            f"{frame.name}: box {worst} is {boxes[worst].tolist()}, expected four finite numbers of pixels; "
+            "correct the box or leave it out"
+        )

@@ -11,12 +11,13 @@ normalisation.
 """
 
 from abc import abstractmethod
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from accel_det.models.base import ZooModel
+from accel_det.models.base import Inference, ZooModel
+from accel_det.models.layers.nms import Candidates, cut_to_images, suppress
 from accel_det.models.torchvision.geometry import Grid, Sizes, normalized_canvas
 from accel_det.types import Batch, BoxTarget, Detections
 
@@ -34,23 +35,19 @@ class Pixels(NamedTuple):
     divisor: int
 
 
-class Found(TypedDict):
-    """torchvision's answer for one image, best first; `labels` count the background where the network has one."""
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-
-
 class TorchvisionDetector(ZooModel[BoxTarget, Detections]):
     """A torchvision detector. Its parameters are named `network.` + the names of torchvision's own state dict.
 
     Attributes:
         network: the torchvision module.
         num_background: classes that the network has in front of ours: 1 with a softmax, 0 with a sigmoid.
+        least_px: found boxes with a shorter side, after they are cut to the image, are dropped.
+        inference: how candidates become detections; to be set before the first prediction.
     """
 
     num_background: int
+    least_px = 0.0
+    inference = Inference()
 
     def __init__(self, network: nn.Module, *, pixels: Pixels, grid: Grid) -> None:
         super().__init__()
@@ -59,19 +56,23 @@ class TorchvisionDetector(ZooModel[BoxTarget, Detections]):
         self.grid = grid
 
     def predict(self, batch: Batch[BoxTarget]) -> list[Detections]:
-        found = self._detect(self._images(batch), sizes=image_sizes(batch))
-        return [
-            Detections(one["boxes"].float(), one["scores"].float(), one["labels"] - self.num_background)
-            for one in found
-        ]
+        images, sizes = self._images(batch), image_sizes(batch)
+        cut = cut_to_images(self._candidates(images, sizes=sizes), sizes, least_px=self.least_px)
+        height, width = images.shape[-2:]
+        return suppress(cut, self.inference, num_images=len(images), height=height, width=width)
+
+    def layer_of(self, parameter_name: str) -> int | None:
+        """Torchvision calls the layers that it adds a part of the backbone; they learn like the head."""
+        added = ("network.backbone.fpn.", "network.backbone.extra.", "network.backbone.scale_weight")
+        return None if parameter_name.startswith(added) else super().layer_of(parameter_name)
 
     def compilable(self) -> list[nn.Module]:
         assert isinstance(self.network.backbone, nn.Module)
         return [self.network.backbone]
 
     @abstractmethod
-    def _detect(self, images: Tensor, *, sizes: Sizes) -> list[Found]:
-        """What torchvision sees in (B, 3, H, W) normalised images of the given (height, width) inside the canvas."""
+    def _candidates(self, images: Tensor, *, sizes: Sizes) -> Candidates:
+        """Scored boxes in (B, 3, H, W) normalised images of the given (height, width) inside the canvas, not yet cut."""
 
     def _images(self, batch: Batch[BoxTarget]) -> Tensor:
         """(B, 3, H, W) normalised, 0 in the padding, in the number type of the network."""

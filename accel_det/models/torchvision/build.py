@@ -1,4 +1,4 @@
-"""The nine box detectors of torchvision.models.detection: names, input, options, construction.
+"""The nine box detectors of torchvision.models.detection and SSD512: names, input, options, construction.
 
 Nothing is downloaded: networks start from torchvision's random initialisation. Weights from a file of torchvision's
 fit under the prefix `network.`; with them, torchvision itself trains with `norm="frozen"` and
@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple, cast
 from torch import nn
 from torchvision.models import detection
 from torchvision.models.detection.faster_rcnn import FasterRCNN
-from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import FrozenBatchNorm2d
@@ -21,8 +20,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from accel_det.models.base import Inference
 from accel_det.models.torchvision.base import Pixels, TorchvisionDetector
 from accel_det.models.torchvision.dense import FCOSDetector, RetinaNetDetector, SSDDetector
-from accel_det.models.torchvision.geometry import AtLeastThreeWide, pyramid, vgg_grid
+from accel_det.models.torchvision.geometry import AtLeastWide, pyramid, vgg512_grid, vgg_grid
 from accel_det.models.torchvision.rcnn import FasterRCNNDetector
+from accel_det.models.torchvision.ssd512 import make_ssd512, set_box_scales
 
 __all__ = ["INPUTS", "NAMES", "InputHint", "TorchvisionDetector", "TorchvisionOptions", "build"]
 
@@ -36,11 +36,13 @@ class TorchvisionOptions:
             ResNet-50 and VGG-16 have 5, MobileNetV3 has 6.
         norm: "batch" keeps torchvision's layers for training from scratch; "frozen" replaces every BatchNorm2d of the
             network by FrozenBatchNorm2d, whose statistics and scales do not change: for fine-tuning with few images a
-            process. ssd300_vgg16 has no such layer.
+            process. ssd300_vgg16 and ssd512_vgg16 have no such layer.
         frozen_norm_eps: added to a frozen variance; None keeps each layer's own. torchvision's COCO_V1 files of
             fasterrcnn_resnet50_fpn and retinanet_resnet50_fpn were made with 0.
         anchors_per_image: anchors that Faster R-CNN's proposal loss is sampled from; None is torchvision's 256.
         rois_per_image: regions that Faster R-CNN's detection loss is sampled from; None is torchvision's 512.
+        box_scales: sides of SSD's default boxes as parts of the image's, one per level and one more. None is what its
+            paper has for COCO (ssd300_vgg16) and for Pascal VOC (ssd512_vgg16), and torchvision's for SSDLite.
     """
 
     trainable_backbone_layers: int | None = None
@@ -48,6 +50,7 @@ class TorchvisionOptions:
     frozen_norm_eps: float | None = None
     anchors_per_image: int | None = None
     rois_per_image: int | None = None
+    box_scales: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.norm not in ("batch", "frozen"):
@@ -90,6 +93,7 @@ INPUTS: dict[str, InputHint] = {
     "retinanet_resnet50_fpn_v2": InputHint(800, 1333, 32, IMAGENET_MEAN, IMAGENET_STD),
     "fcos_resnet50_fpn": InputHint(800, 1333, 32, IMAGENET_MEAN, IMAGENET_STD),
     "ssd300_vgg16": InputHint(300, 300, 1, (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
+    "ssd512_vgg16": InputHint(512, 512, 1, (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
     "ssdlite320_mobilenet_v3_large": InputHint(320, 320, 1, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 NAMES: tuple[str, ...] = tuple(INPUTS)
@@ -114,7 +118,7 @@ def build(
         ValueError: the name is unknown, or an option does not fit the model.
     """
     if name not in INPUTS:
-        raise ValueError(f"torchvision has no detector {name!r}, expected one of {', '.join(NAMES)}")
+        raise ValueError(f"there is no detector {name!r} here, expected one of {', '.join(NAMES)}")
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}, expected at least 1: count the classes of the data")
     options = options or TorchvisionOptions()
@@ -129,6 +133,9 @@ def build(
 def _detector(name: str, *, num_classes: int) -> TorchvisionDetector:
     hint = INPUTS[name]
     pixels = Pixels(hint.mean, hint.std, hint.stride_px)
+    if name == "ssd512_vgg16":
+        made = make_ssd512(num_classes=num_classes + 1, mean=hint.mean, std=hint.std, side_px=hint.short_px)
+        return SSDDetector(made, pixels=pixels, grid=vgg512_grid)
     make = cast(Callable[..., nn.Module], getattr(detection, name))
     num_background = 0 if name.startswith(("retinanet", "fcos")) else 1
     network = make(weights=None, weights_backbone=None, num_classes=num_classes + num_background)
@@ -141,7 +148,7 @@ def _detector(name: str, *, num_classes: int) -> TorchvisionDetector:
     if isinstance(network, SSD):
         extra = cast(nn.ModuleList, network.backbone.extra)
         for block in (3, 4):
-            extra[block] = AtLeastThreeWide(*cast(nn.Sequential, extra[block]))
+            extra[block] = AtLeastWide(cast(nn.Sequential, extra[block]), cells=3)
         return SSDDetector(network, pixels=pixels, grid=vgg_grid)
     assert isinstance(network, FasterRCNN)
     if "mobilenet" in name:
@@ -150,23 +157,24 @@ def _detector(name: str, *, num_classes: int) -> TorchvisionDetector:
 
 
 def _configure(detector: TorchvisionDetector, *, inference: Inference, options: TorchvisionOptions, name: str) -> None:
-    """Hand thresholds and sample sizes to the torchvision modules that read them."""
+    """Hand sample sizes to the torchvision modules that read them, and thresholds to ours."""
+    detector.inference = inference
     network = detector.network
-    answering: Any = network  # torchvision declares its settings as modules
     if isinstance(network, FasterRCNN):
-        answering = cast(RoIHeads, network.roi_heads)
+        roi_heads: Any = network.roi_heads  # torchvision declares its settings as modules
         rpn = cast(RegionProposalNetwork, network.rpn)
         if options.anchors_per_image is not None:
             rpn.fg_bg_sampler.batch_size_per_image = options.anchors_per_image
         if options.rois_per_image is not None:
-            answering.fg_bg_sampler.batch_size_per_image = options.rois_per_image
+            roi_heads.fg_bg_sampler.batch_size_per_image = options.rois_per_image
     elif options.anchors_per_image is not None or options.rois_per_image is not None:
         raise ValueError(
             f"{name} does not sample: leave anchors_per_image and rois_per_image out, or take a Faster R-CNN"
         )
-    answering.score_thresh = inference.score_threshold
-    answering.nms_thresh = inference.nms_iou
-    answering.detections_per_img = inference.max_detections
+    if isinstance(network, SSD) and options.box_scales is not None:
+        set_box_scales(network, options.box_scales)
+    elif options.box_scales is not None:
+        raise ValueError(f"{name} has no default boxes: leave box_scales out, or take an SSD")
 
 
 def _freeze_stages(detector: TorchvisionDetector, *, name: str, trainable: int | None) -> None:
@@ -185,7 +193,7 @@ def _freeze_stages(detector: TorchvisionDetector, *, name: str, trainable: int |
 def _backbone_stages(name: str) -> tuple[tuple[str, ...], ...]:
     if "resnet50" in name:
         return _RESNET_STAGES
-    if name == "ssd300_vgg16":
+    if name in ("ssd300_vgg16", "ssd512_vgg16"):
         layers = [(f"features.{layer}.",) for layer in range(23)] + [(f"extra.0.{layer}.",) for layer in range(7)]
         return _merge(layers, starts=_VGG_STARTS)
     if name == "ssdlite320_mobilenet_v3_large":  # torchvision splits block 13 between two sequences

@@ -4,7 +4,6 @@ Their counts follow from targets and canvas alone. Letters: B images, A anchors,
 """
 
 from abc import abstractmethod
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,7 +11,8 @@ from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.models.detection.ssd import SSD
 
-from accel_det.models.torchvision.base import Found, TorchvisionDetector, precise, with_boxes_in
+from accel_det.models.layers.nms import Candidates, join
+from accel_det.models.torchvision.base import TorchvisionDetector, precise, with_boxes_in
 from accel_det.models.torchvision.geometry import Sizes, default_boxes, grid_anchors, padded_canvas
 from accel_det.models.torchvision.losses import fcos_losses, generalized_iou_loss, retinanet_losses, ssd_losses
 from accel_det.models.torchvision.matching import (
@@ -45,6 +45,14 @@ class DenseDetector(TorchvisionDetector):
         """(A,) index of the object that each anchor answers for, or BACKGROUND or IGNORED."""
 
     @abstractmethod
+    def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """(N, 4) predictions and their (N, 4) anchors -> (N, 4) boxes, xyxy, pixels of the batch."""
+
+    @abstractmethod
+    def _best(self, outputs: dict[str, Tensor], anchors: Tensor, *, levels: list[int]) -> Candidates:
+        """Scored boxes of (B, A, ...) predictions, at most topk_candidates of each level or class."""
+
+    @abstractmethod
     def _dense_losses(self, outputs: dict[str, Tensor], assigned: Assignment, *, anchors: Tensor) -> Losses:
         """Losses of (B, A, ...) predictions, float32 or float64."""
 
@@ -64,6 +72,27 @@ class DenseDetector(TorchvisionDetector):
         is_double = next(self.network.parameters()).dtype == torch.float64
         count = self._count(batch, dtype=torch.float64 if is_double else torch.float32)
         return dict.fromkeys(self.loss_names, count)
+
+    def _candidates(self, images: Tensor, *, sizes: Sizes) -> Candidates:
+        outputs = self._outputs(images)
+        with torch.autocast(images.device.type, enabled=False):
+            outputs = {name: precise(output) for name, output in outputs.items()}
+            canvas = (images.shape[-2], images.shape[-1])
+            anchors = self._anchors(canvas, dtype=outputs["cls_logits"].dtype, device=images.device)
+            return self._best(outputs, anchors, levels=self._anchors_per_level(canvas, num_anchors=len(anchors)))
+
+    def _scored(
+        self, scores_BN: Tensor, labels_BN: Tensor, anchor_BN: Tensor, *, deltas: Tensor, anchors: Tensor
+    ) -> Candidates:
+        """Those of N chosen (anchor, class) pairs of each image whose score is above the threshold.
+
+        Args:
+            anchor_BN: (B, N) int64 index into the (A, 4) anchors and the (B, A, 4) deltas.
+        """
+        image, column = (scores_BN > self.inference.score_threshold).nonzero().unbind(dim=1)
+        anchor = anchor_BN[image, column]
+        boxes = self._decode(deltas[image, anchor], anchors[anchor])
+        return Candidates(image, boxes, scores_BN[image, column], labels_BN[image, column])
 
     def _count(self, batch: Batch[BoxTarget], *, dtype: torch.dtype) -> Tensor:
         """() the number of anchors that answer for an object: what every loss here but RetinaNet's is divided by."""
@@ -98,17 +127,19 @@ class PyramidDetector(DenseDetector):
         generator = self.network.anchor_generator
         return grid_anchors(generator, canvas=canvas, grid=self.grid(*canvas), dtype=dtype, device=device)
 
-    def _detect(self, images: Tensor, *, sizes: Sizes) -> list[Found]:
-        outputs = self._outputs(images)
-        with torch.autocast(images.device.type, enabled=False):
-            outputs = {name: precise(output) for name, output in outputs.items()}
-            canvas = (images.shape[-2], images.shape[-1])
-            anchors = self._anchors(canvas, dtype=outputs["cls_logits"].dtype, device=images.device)
-            levels = self._anchors_per_level(canvas, num_anchors=len(anchors))
-            split = {name: list(torch.split(output, levels, dim=1)) for name, output in outputs.items()}
-            per_image = [list(torch.split(anchors, levels))] * len(images)
-            found = self.network.postprocess_detections(split, per_image, sizes)
-        return cast(list[Found], found)
+    @abstractmethod
+    def _probabilities(self, outputs: dict[str, Tensor]) -> Tensor:
+        """(B, A, K) in [0, 1]."""
+
+    def _best(self, outputs: dict[str, Tensor], anchors: Tensor, *, levels: list[int]) -> Candidates:
+        parts = []
+        scores_by_level = self._probabilities(outputs).split(levels, dim=1)
+        deltas_by_level = outputs["bbox_regression"].split(levels, dim=1)
+        for scores, deltas, of_level in zip(scores_by_level, deltas_by_level, anchors.split(levels), strict=True):
+            num_classes = scores.shape[-1]
+            best, index = scores.flatten(1).topk(min(self.network.topk_candidates, scores[0].numel()))
+            parts.append(self._scored(best, index % num_classes, index // num_classes, deltas=deltas, anchors=of_level))
+        return join(parts)
 
 
 class RetinaNetDetector(PyramidDetector):
@@ -133,6 +164,13 @@ class RetinaNetDetector(PyramidDetector):
 
     def _count(self, batch: Batch[BoxTarget], *, dtype: torch.dtype) -> Tensor:
         return torch.full((), float(len(batch.images)), dtype=dtype, device=batch.images.device)
+
+    def _probabilities(self, outputs: dict[str, Tensor]) -> Tensor:
+        return outputs["cls_logits"].sigmoid()
+
+    def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        boxes: Tensor = self.network.box_coder.decode_single(deltas, anchors)
+        return boxes
 
     def _box_losses(self, deltas: Tensor, boxes: Tensor, *, anchors: Tensor) -> Tensor:
         """(B, A): L1 of the encoded box in the first version, generalized IoU in the second."""
@@ -161,6 +199,13 @@ class FCOSDetector(PyramidDetector):
         boxes = self.network.box_coder.decode(deltas, anchors.expand_as(deltas))
         centerness = outputs["bbox_ctrness"].squeeze(2)
         return fcos_losses(outputs["cls_logits"], boxes, centerness, assigned=assigned, anchors=anchors)
+
+    def _probabilities(self, outputs: dict[str, Tensor]) -> Tensor:
+        return (outputs["cls_logits"].sigmoid() * outputs["bbox_ctrness"].sigmoid()).sqrt()
+
+    def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        boxes: Tensor = self.network.box_coder.decode(deltas, anchors)
+        return boxes
 
 
 class SSDDetector(DenseDetector):
@@ -193,11 +238,13 @@ class SSDDetector(DenseDetector):
             negatives_per_positive=self.network.neg_to_pos_ratio,
         )
 
-    def _detect(self, images: Tensor, *, sizes: Sizes) -> list[Found]:
-        outputs = self._outputs(images)
-        with torch.autocast(images.device.type, enabled=False):
-            outputs = {name: precise(output) for name, output in outputs.items()}
-            canvas = (images.shape[-2], images.shape[-1])
-            anchors = self._anchors(canvas, dtype=outputs["cls_logits"].dtype, device=images.device)
-            found = self.network.postprocess_detections(outputs, [anchors] * len(images), sizes)
-        return cast(list[Found], found)
+    def _decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        boxes: Tensor = self.network.box_coder.decode_single(deltas, anchors)
+        return boxes
+
+    def _best(self, outputs: dict[str, Tensor], anchors: Tensor, *, levels: list[int]) -> Candidates:
+        scores = outputs["cls_logits"].softmax(dim=-1)[..., self.num_background :].transpose(1, 2)  # (B, K, A)
+        best, anchor = scores.topk(min(self.network.topk_candidates, len(anchors)))
+        labels = torch.arange(scores.shape[1], device=scores.device)[:, None].expand_as(anchor)
+        deltas = outputs["bbox_regression"]
+        return self._scored(best.flatten(1), labels.flatten(1), anchor.flatten(1), deltas=deltas, anchors=anchors)

@@ -60,28 +60,52 @@ def _halved(height: int, width: int, *, halvings: tuple[int, ...]) -> Sizes:
 
 
 def vgg_grid(height: int, width: int) -> Sizes:
-    """The six feature maps of SSD's VGG-16: the third of its four poolings rounds up; see `AtLeastThreeWide`."""
+    """The six feature maps of SSD300's VGG-16: the third of its four poolings rounds up; see `AtLeastWide`."""
     return list(zip(_vgg_sides(height), _vgg_sides(width), strict=True))
 
 
 def _vgg_sides(side: int) -> list[int]:
-    conv4 = -(-(side // 2 // 2) // 2)
-    fc7 = conv4 // 2
-    conv8 = -(-fc7 // 2)
-    conv9 = -(-conv8 // 2)
+    conv4, fc7, conv8, conv9 = _vgg_first_sides(side)
     conv10 = max(conv9, 3) - 2
     return [conv4, fc7, conv8, conv9, conv10, max(conv10, 3) - 2]
 
 
-class AtLeastThreeWide(nn.Sequential):
-    """A block with an unpadded 3x3 convolution, fed with zeros around the end of a map that is smaller than that.
+def vgg512_grid(height: int, width: int) -> Sizes:
+    """The seven feature maps of SSD512's VGG-16."""
+    return list(zip(_vgg512_sides(height), _vgg512_sides(width), strict=True))
 
-    The last two blocks of SSD's VGG-16 shrink their map by two and fail below 3x3, that is for images under 268 pixels.
+
+def _vgg512_sides(side: int) -> list[int]:
+    conv4, fc7, conv8, conv9 = _vgg_first_sides(side)
+    conv10 = -(-conv9 // 2)
+    conv11 = -(-conv10 // 2)
+    return [conv4, fc7, conv8, conv9, conv10, conv11, max(conv11, 2) - 1]
+
+
+def _vgg_first_sides(side: int) -> tuple[int, int, int, int]:
+    conv4 = -(-(side // 2 // 2) // 2)
+    fc7 = conv4 // 2
+    conv8 = -(-fc7 // 2)
+    return conv4, fc7, conv8, -(-conv8 // 2)
+
+
+class AtLeastWide(nn.Sequential):
+    """A block that shrinks its map, fed with zeros around the end of a map that is too small for that.
+
+    The last two blocks of SSD300's VGG-16 take 3 cells, that is images of 268 pixels; the last one of SSD512's takes 2.
+
+    Args:
+        block: its layers become those of this one, under the same names.
+        cells: what a side of the map has at least.
     """
+
+    def __init__(self, block: nn.Sequential, *, cells: int) -> None:
+        super().__init__(*block)
+        self.cells = cells
 
     def forward(self, maps: Tensor) -> Tensor:
         height, width = maps.shape[-2:]
-        maps = F.pad(maps, (0, max(0, 3 - width), 0, max(0, 3 - height)))
+        maps = F.pad(maps, (0, max(0, self.cells - width), 0, max(0, self.cells - height)))
         for layer in self:
             maps = layer(maps)
         return maps
@@ -112,7 +136,7 @@ def default_boxes(
 
     torchvision's generator fixes the distance between boxes in pixels of a 300x300 image, also where the last two maps,
     made without padding, have other numbers of cells. Here those two maps tile the canvas evenly, which at 300x300 is
-    the same (100 and 300 pixels) and fits every other size.
+    the same (100 and 300 pixels; at 512x512 for SSD512, 256 and 512) and fits every other size.
 
     Source: Liu et al., SSD, 2016, section 2.2; torchvision.models.detection.anchor_utils.DefaultBoxGenerator (BSD),
     down to the float32 of its relative coordinates.

@@ -12,8 +12,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops.poolers import initLevelMapper
 
+from accel_det.models.layers.nms import Candidates, by_image, cut_to_images, join
 from accel_det.models.torchvision.base import (
-    Found,
     Pixels,
     TorchvisionDetector,
     image_sizes,
@@ -24,7 +24,7 @@ from accel_det.models.torchvision.geometry import Grid, Sizes, grid_anchors
 from accel_det.models.torchvision.losses import roi_losses, rpn_losses
 from accel_det.models.torchvision.matching import BACKGROUND, look_up, match_by_iou, overlaps
 from accel_det.models.torchvision.sampling import ROI_STREAM, RPN_STREAM, sample_balanced
-from accel_det.types import Batch, BoxTarget, Losses
+from accel_det.types import Batch, BoxTarget, Detections, Losses
 
 
 class Anchored(NamedTuple):
@@ -35,12 +35,14 @@ class Anchored(NamedTuple):
         objectness: (B, A) before the sigmoid.
         deltas: (B, A, 4) encoded boxes.
         proposals: one (P, 4) per image, xyxy, pixels of the batch, without gradient.
+        scores: one (P,) per image, in [0, 1], best first.
     """
 
     anchors: Tensor
     objectness: Tensor
     deltas: Tensor
     proposals: list[Tensor]
+    scores: list[Tensor]
 
 
 class Regions(NamedTuple):
@@ -65,6 +67,8 @@ class FasterRCNNDetector(TorchvisionDetector):
 
     network: FasterRCNN
     num_background = 1
+    least_px = 0.01  # torchvision's
+    has_second_stage = True
 
     def __init__(self, network: FasterRCNN, *, pixels: Pixels, grid: Grid, pooled_halvings: tuple[int, ...]) -> None:
         """Args:
@@ -100,16 +104,56 @@ class FasterRCNNDetector(TorchvisionDetector):
             delta_targets = torch.cat([of_image.delta_targets for of_image in regions])
             return losses | roi_losses(logits, deltas, classes=classes, delta_targets=delta_targets)
 
-    def _detect(self, images: Tensor, *, sizes: Sizes) -> list[Found]:
+    def rehearse(self, batch: Batch[BoxTarget]) -> None:
+        """The second stage on as many regions as are proposed at most, 1000 an image."""
+        images = self._images(batch)
+        features = self._features(images)
+        self._rpn.head(list(features.values()))
+        num_regions = self._rpn.post_nms_top_n() * len(images)
+        channels = next(iter(features.values())).shape[1]
+        pooled = images.new_zeros((num_regions, channels, *self._roi_heads.box_roi_pool.output_size))
+        head, predictor = cast(nn.Module, self._roi_heads.box_head), cast(nn.Module, self._roi_heads.box_predictor)
+        predictor(head(pooled))
+
+    def propose(self, batch: Batch[BoxTarget]) -> list[Detections]:
+        """The proposals of each image, best first, in pixels of the batch image; label 0."""
+        images = self._images(batch)
+        found = self._propose(images, features=self._features(images), sizes=image_sizes(batch))
+        return [
+            Detections(boxes.float(), scores.float(), torch.zeros_like(scores, dtype=torch.int64))
+            for boxes, scores in zip(found.proposals, found.scores, strict=True)
+        ]
+
+    def _candidates(self, images: Tensor, *, sizes: Sizes) -> Candidates:
+        """Every class of every proposal; and, as often as box_iterations says, every class of the boxes found last.
+
+        Source of the iterations: Gidaris and Komodakis, Object detection via a multi-region CNN, 2015, section 5: a box
+        that was found for a class is scored and regressed again for that class, and the boxes of all rounds together
+        go into suppression and voting. Of an image no more boxes are fed back than it may have proposals.
+        """
         features = self._features(images)
         proposals = self._propose(images, features=features, sizes=sizes).proposals
-        logits, deltas = self._classify(features, boxes=proposals)
-        with torch.autocast(images.device.type, enabled=False):
-            boxes, scores, labels = self._roi_heads.postprocess_detections(logits, deltas, proposals, sizes)
-        return [
-            Found(boxes=of_boxes, scores=of_scores, labels=of_labels)
-            for of_boxes, of_scores, of_labels in zip(boxes, scores, labels, strict=True)
-        ]
+        scores, boxes = self._answers(features, proposals)
+        region, column = (scores > self.inference.score_threshold).nonzero().unbind(dim=1)
+        images_of_regions = _owners(proposals)
+        rounds = [Candidates(images_of_regions[region], boxes[region, column], scores[region, column], column)]
+        for _ in range(self.inference.box_iterations):
+            found = cut_to_images(rounds[-1], sizes, least_px=self.least_px)
+            best = by_image(found, num_images=len(images), limit=self._rpn.post_nms_top_n())
+            labels = torch.cat([of_image.labels for of_image in best])
+            scores, boxes = self._answers(features, [of_image.boxes for of_image in best])
+            rows = torch.arange(len(labels), device=labels.device)
+            again = Candidates(_owners([one.boxes for one in best]), boxes[rows, labels], scores[rows, labels], labels)
+            rounds.append(again.keep(again.scores > self.inference.score_threshold))
+        return join(rounds)
+
+    def _answers(self, features: dict[str, Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Scores (R, K) and shifted boxes (R, K, 4) of the (., 4) boxes of each image, one under the other."""
+        logits, deltas = self._classify(features, boxes=boxes)
+        with torch.autocast(logits.device.type, enabled=False):
+            shifted = self._roi_heads.box_coder.decode_single(deltas, torch.cat(boxes))
+            num_columns = logits.shape[-1]
+            return logits.softmax(dim=-1)[:, 1:], shifted.view(len(logits), num_columns, 4)[:, 1:]
 
     def _propose(self, images: Tensor, *, features: dict[str, Tensor], sizes: Sizes) -> Anchored:
         """Score and shift every anchor, and keep the best boxes of each image as proposals."""
@@ -125,8 +169,8 @@ class FasterRCNNDetector(TorchvisionDetector):
                 generator, canvas=canvas, grid=self.grid(*canvas), dtype=deltas.dtype, device=images.device
             )
             decoded = self._rpn.box_coder.decode(deltas.detach(), [anchors] * len(images)).view(len(images), -1, 4)
-            proposals, _ = self._rpn.filter_proposals(decoded, objectness, sizes, per_level)
-        return Anchored(anchors, objectness.view(len(images), -1), deltas.view(len(images), -1, 4), proposals)
+            proposals, scores = self._rpn.filter_proposals(decoded, objectness, sizes, per_level)
+        return Anchored(anchors, objectness.view(len(images), -1), deltas.view(len(images), -1, 4), proposals, scores)
 
     def _rpn_losses(self, anchored: Anchored, targets: list[BoxTarget], *, draw_seeds: list[int]) -> Losses:
         matcher, sampler = self._rpn.proposal_matcher, self._rpn.fg_bg_sampler
@@ -203,3 +247,10 @@ class FasterRCNNDetector(TorchvisionDetector):
             pooled = self._roi_heads.box_roi_pool(maps, boxes, [])
         logits, deltas = predictor(head(pooled.to(dtype)))
         return precise(logits), precise(deltas)
+
+
+def _owners(of_images: list[Tensor]) -> Tensor:
+    """(R,) int64, for each row of the images' tensors the position of its image."""
+    lengths = [len(rows) for rows in of_images]
+    device = of_images[0].device
+    return torch.arange(len(lengths), device=device).repeat_interleave(torch.tensor(lengths, device=device))

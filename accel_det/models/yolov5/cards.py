@@ -5,14 +5,30 @@ from accel_det.models.card import ModelCard
 _SOURCE = "YOLOv5 v6.0 architecture, from its published description; CIoU: Zheng et al., 2020"
 
 
-def _card(name: str, parameters_m: float) -> ModelCard:
-    return ModelCard(name, "detection", "yolov5.model", "YoloV5Options", parameters_m, 640, "letterbox", 32, _SOURCE)
+def _card(name: str, parameters_m: float, gflops: float, *, four_levels: bool = False) -> ModelCard:
+    return ModelCard(
+        name,
+        "detection",
+        "yolov5.model",
+        "YoloV5P6Options" if four_levels else "YoloV5Options",
+        parameters_m,
+        1280 if four_levels else 640,
+        "letterbox",
+        64 if four_levels else 32,
+        _SOURCE,
+        gflops=gflops,
+    )
 
 
 CARDS = (
-    _card("yolov5n", 1.9),
-    _card("yolov5s", 7.2),
-    _card("yolov5m", 21.2),
-    _card("yolov5l", 46.5),
-    _card("yolov5x", 86.7),
+    _card("yolov5n", 1.872, 4.47),
+    _card("yolov5s", 7.235, 16.43),
+    _card("yolov5m", 21.19, 48.87),
+    _card("yolov5l", 46.56, 109.0),
+    _card("yolov5x", 86.75, 205.4),
+    _card("yolov5n6", 3.247, 18.24, four_levels=True),
+    _card("yolov5s6", 12.63, 67.19, four_levels=True),
+    _card("yolov5m6", 35.73, 199.6, four_levels=True),
+    _card("yolov5l6", 76.77, 444.9, four_levels=True),
+    _card("yolov5x6", 140.8, 838.3, four_levels=True),
 )

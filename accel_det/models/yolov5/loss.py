@@ -14,6 +14,8 @@ from accel_det.models.yolov5.assignment import LevelMatches
 from accel_det.models.yolov5.network import BOX_CHANNELS
 from accel_det.types import Losses, LossTerm
 
+FOCAL_ALPHA = 0.25
+
 
 class LevelGains(NamedTuple):
     """Weights of the three parts of the loss of one level."""
@@ -21,6 +23,23 @@ class LevelGains(NamedTuple):
     box: float
     objectness: float
     classes: float
+
+
+class Teaching(NamedTuple):
+    """What is taught, and how mistakes weigh against each other.
+
+    Attributes:
+        label_smoothing: in [0, 1); the truth of a class becomes 1 - smoothing / 2 and smoothing / 2.
+        focal_gamma: exponent of the focal factor of objectness and classes; 0 for plain cross-entropy.
+        class_positive_weight, objectness_positive_weight: weights of the cross-entropy's part for what is there.
+        objectness_by_overlap: share of objectness that follows the overlap of the predicted box; the rest is 1.
+    """
+
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    class_positive_weight: float = 1.0
+    objectness_positive_weight: float = 1.0
+    objectness_by_overlap: float = 1.0
 
 
 def level_counts(matches: LevelMatches, *, level: str, num_classes: int) -> dict[str, Tensor]:
@@ -33,9 +52,7 @@ def level_counts(matches: LevelMatches, *, level: str, num_classes: int) -> dict
     }
 
 
-def level_losses(
-    raw: Tensor, matches: LevelMatches, *, level: str, gains: LevelGains, label_smoothing: float
-) -> Losses:
+def level_losses(raw: Tensor, matches: LevelMatches, *, level: str, gains: LevelGains, teaching: Teaching) -> Losses:
     """Sums and counts of one level.
 
     box: 1 - complete IoU of matches. objectness: binary cross-entropy of every cell against the complete IoU of its
@@ -47,7 +64,7 @@ def level_losses(
         matches: of the same level.
         level: its name, part of the names of the terms.
         gains: weights.
-        label_smoothing: in [0, 1]; the truth becomes 1 - smoothing / 2 and smoothing / 2.
+        teaching: truth and its weights.
     """
     with torch.autocast(raw.device.type, enabled=False):
         dtype = matches.cell_weight.dtype
@@ -58,17 +75,24 @@ def level_losses(
             box_ops.cxcywh_to_xyxy(matches.boxes),
         )
         zero = iou.new_zeros(())
-        objectness_logits = raw[:, :, BOX_CHANNELS - 1].to(dtype)
-        objectness = F.binary_cross_entropy_with_logits(
-            objectness_logits, _objectness_targets(iou.detach(), matches), weight=matches.cell_weight, reduction="sum"
+        overlap = 1 - teaching.objectness_by_overlap * (1 - iou.detach().clamp(min=0))
+        objectness = _entropy(
+            raw[:, :, BOX_CHANNELS - 1].to(dtype),
+            _objectness_targets(overlap, matches),
+            positive_weight=teaching.objectness_positive_weight,
+            focal_gamma=teaching.focal_gamma,
         )
         truth = F.one_hot(matches.labels, class_logits.shape[1]).to(dtype)
-        truth = truth * (1 - label_smoothing) + label_smoothing / 2
-        classes = F.binary_cross_entropy_with_logits(class_logits, truth, reduction="none").sum(dim=1)
+        classes = _entropy(
+            class_logits,
+            truth * (1 - teaching.label_smoothing) + teaching.label_smoothing / 2,
+            positive_weight=teaching.class_positive_weight,
+            focal_gamma=teaching.focal_gamma,
+        ).sum(dim=1)
         counts = level_counts(matches, level=level, num_classes=class_logits.shape[1])
         sums = {
             f"box/{level}": gains.box * torch.where(matches.matched, 1 - iou, zero).sum(),
-            f"objectness/{level}": gains.objectness * objectness,
+            f"objectness/{level}": gains.objectness * (objectness * matches.cell_weight).sum(),
             f"class/{level}": gains.classes * torch.where(matches.matched, classes, zero).sum(),
         }
         return {name: LossTerm(total, counts[name]) for name, total in sums.items()}
@@ -88,9 +112,26 @@ def decode_relative(logits: Tensor, *, anchors: Tensor) -> Tensor:
     return torch.cat((squashed[:, :2] - 0.5, squashed[:, 2:].square() * anchors), dim=1)
 
 
-def _objectness_targets(iou: Tensor, matches: LevelMatches) -> Tensor:
+def _entropy(logits: Tensor, truth: Tensor, *, positive_weight: float, focal_gamma: float) -> Tensor:
+    """Binary cross-entropy of each logit; with the focal factor (1 - p_t)^gamma where gamma is above 0.
+
+    Truth lies in [0, 1]: between its ends, p_t and the weight 0.25 or 0.75 are blended in its proportion.
+
+    Source: Lin et al., Focal Loss, 2017, section 3.2; the blend is of YOLOv5's published design.
+    """
+    weight = None if positive_weight == 1 else logits.new_full((), positive_weight)
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, pos_weight=weight, reduction="none")
+    if focal_gamma == 0:
+        return entropy
+    probability = logits.sigmoid()
+    wrong = 1 - (truth * probability + (1 - truth) * (1 - probability))
+    balance = truth * FOCAL_ALPHA + (1 - truth) * (1 - FOCAL_ALPHA)
+    return entropy * balance * wrong.pow(focal_gamma)
+
+
+def _objectness_targets(overlap: Tensor, matches: LevelMatches) -> Tensor:
     """(B, A, H, W): the largest overlap of a match with its cell's prediction, 0 without a match."""
-    overlap = torch.where(matches.matched, iou.clamp(min=0), torch.zeros_like(iou))
+    overlap = torch.where(matches.matched, overlap, torch.zeros_like(overlap))
     targets = torch.zeros_like(matches.cell_weight)
     _, num_anchors, height, width = targets.shape
     index = ((matches.image * num_anchors + matches.anchor) * height + matches.row) * width + matches.column

@@ -1,0 +1,1 @@
+"""R-FCN, written from its papers, and its deformable variant."""

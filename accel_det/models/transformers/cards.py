@@ -1,0 +1,67 @@
+"""The networks of the zoo that transformers builds."""
+
+from accel_det.models.card import ModelCard
+
+_DETR = "Carion et al., End-to-End Object Detection with Transformers, 2020"
+_TABLE = f"{_DETR}; Smock et al., PubTables-1M, 2022"
+_CONDITIONAL = "Meng et al., Conditional DETR, 2021"
+_DEFORMABLE = "Zhu et al., Deformable DETR, 2021"
+_RT = "Zhao et al., DETRs Beat YOLOs on Real-time Object Detection, 2023"
+_RT_V2 = "Lv et al., RT-DETRv2, 2024"
+_FINE = "Peng et al., D-FINE, 2024"
+_LW = "Chen et al., LW-DETR, 2024"
+_RF = "Robinson et al., RF-DETR, 2025"
+_YOLOS = "Fang et al., You Only Look at One Sequence, 2021"
+
+
+def _card(
+    name: str, parameters_m: float, source: str, *, size_px: int = 640, resize: str = "stretch", multiple_px: int = 32
+) -> ModelCard:
+    return ModelCard(
+        name,
+        "detection",
+        "transformers.build",
+        "TransformersOptions",
+        parameters_m,
+        size_px,
+        resize,
+        multiple_px,
+        source,
+    )
+
+
+def _padded(name: str, parameters_m: float, source: str, *, multiple_px: int = 32) -> ModelCard:
+    return _card(name, parameters_m, source, size_px=800, resize="shortest_edge", multiple_px=multiple_px)
+
+
+CARDS = (
+    _padded("detr_resnet50", 41.5, _DETR),
+    _padded("detr_resnet101", 60.5, _DETR),
+    _padded("table_transformer_resnet18", 28.8, _TABLE),
+    _padded("conditional_detr_resnet50", 43.4, _CONDITIONAL),
+    _padded("deformable_detr_resnet50", 40.1, _DEFORMABLE),
+    _padded("deformable_detr_refine_resnet50", 40.7, _DEFORMABLE),
+    _card("rtdetr_resnet18", 20.2, _RT),
+    _card("rtdetr_resnet34", 31.4, _RT),
+    _card("rtdetr_resnet50", 42.9, _RT),
+    _card("rtdetr_resnet101", 76.6, _RT),
+    _card("rtdetr_v2_resnet18", 20.2, _RT_V2),
+    _card("rtdetr_v2_resnet34", 31.4, _RT_V2),
+    _card("rtdetr_v2_resnet50", 42.9, _RT_V2),
+    _card("rtdetr_v2_resnet101", 76.6, _RT_V2),
+    _card("dfine_n", 3.8, _FINE),
+    _card("dfine_s", 10.3, _FINE),
+    _card("dfine_m", 19.6, _FINE),
+    _card("dfine_l", 31.2, _FINE),
+    _card("dfine_x", 62.6, _FINE),
+    _card("lwdetr_tiny", 12.1, _LW, multiple_px=64),
+    _card("lwdetr_small", 14.6, _LW, multiple_px=64),
+    _card("lwdetr_medium", 28.3, _LW, multiple_px=64),
+    _card("rfdetr_nano", 30.5, _RF, size_px=384),
+    _card("rfdetr_small", 32.2, _RF, size_px=512),
+    _card("rfdetr_medium", 33.8, _RF, size_px=576),
+    _card("rfdetr_base", 32.3, _RF, size_px=560, multiple_px=56),
+    _padded("yolos_tiny", 6.5, _YOLOS, multiple_px=16),
+    _padded("yolos_small", 30.7, _YOLOS, multiple_px=16),
+    _padded("yolos_base", 127.8, _YOLOS, multiple_px=16),
+)

@@ -1,0 +1,16 @@
+"""The YOLOv3 networks of the zoo."""
+
+from accel_det.models.card import ModelCard
+
+_SOURCE = "Redmon and Farhadi, YOLOv3: An Incremental Improvement, 2018"
+
+
+def _card(name: str, parameters_m: float, size_px: int, options: str = "YoloV3Options") -> ModelCard:
+    return ModelCard(name, "detection", "yolov3.model", options, parameters_m, size_px, "letterbox", 32, _SOURCE)
+
+
+CARDS = (
+    _card("yolov3", 61.9, 416),
+    _card("yolov3_spp", 63.0, 608),
+    _card("yolov3_tiny", 8.8, 416, "YoloV3TinyOptions"),
+)
