@@ -98,9 +98,7 @@ def inference(config: Config) -> Inference:
     )
 
 
-def make_network(
-    config: Config, *, num_classes: int, device_type: str, table: DetectionTable | None = None
-) -> Network:
+def make_network(config: Config, *, num_classes: int, device_type: str, table: DetectionTable | None = None) -> Network:
     """Build, load, freeze and convert, on the CPU. Weights depend on the seed alone.
 
     Args:

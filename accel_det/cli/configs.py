@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from accel_det.cli.failures import DONE, answer
@@ -25,9 +26,11 @@ def run(arguments: Sequence[str]) -> int:
     if options.json:
         answer({path: {"model": c.model.name, "train": c.data.train, "val": c.data.val} for path, c in found.items()})
         return DONE
-    table = Table("file", "model", "trains on", "size", "budget")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for head in ("file", "model", "trains on", "size", "budget"):
+        table.add_column(head, no_wrap=True)
     for path, config in found.items():
         budget = f"{config.train.steps} updates" if config.train.steps else f"{config.train.epochs:g} epochs"
         table.add_row(path, config.model.name, config.data.train, f"{config.data.resize.size_px} px", budget)
-    Console(speaks=True).show(table)
+    Console(speaks=True).show(table, whole=True)
     return DONE

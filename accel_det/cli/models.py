@@ -99,7 +99,7 @@ def _show(cards: Sequence[ModelCard], *, asked: str | None) -> None:
             )
         for row in listing.rows:
             table.add_row(*(Text(cell) for cell in row))
-        console.show(table)
+        console.show(table, whole=True)
         for number, source in enumerate(listing.sources, start=1):
             console.say(f"[{number}] {source}")
     if asked:

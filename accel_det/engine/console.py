@@ -14,6 +14,8 @@ from rich.table import Table
 _HEADLINES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "VOC12/mAP")
 
 
+# Columns for any table of names and numbers.
+_ENOUGH = 400
 # Columns of a terminal from which the bar and every term of the loss have room.
 _WIDE = 140
 
@@ -86,7 +88,7 @@ class Console:
     def __init__(self, *, speaks: bool, total_steps: int = 0, to_stderr: bool = False) -> None:
         self._speaks = speaks
         self._total_steps = total_steps
-        self._rich = RichConsole(file=sys.stderr if to_stderr else sys.stdout, highlight=False, soft_wrap=True)
+        self._rich = RichConsole(file=sys.stderr if to_stderr else sys.stdout, highlight=False, emoji=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -94,9 +96,15 @@ class Console:
         if self._speaks:
             self._rich.print(line, markup=False)
 
-    def show(self, table: Table) -> None:
+    def show(self, table: Table, *, whole: bool = False) -> None:
+        """Print a table.
+
+        Args:
+            whole: at the width that its cells need, also where the terminal is narrower: for names that are copied.
+        """
         if self._speaks:
-            self._rich.print(table)
+            wide = RichConsole(file=self._rich.file, highlight=False, emoji=False, width=_ENOUGH) if whole else self._rich
+            wide.print(table, soft_wrap=False)
 
     def begin(self, step: int) -> None:
         """Show the bar, where there is a terminal."""

@@ -94,7 +94,18 @@ def _pack(state: Mapping[str, Tensor]) -> bytes:
         if memory in owners:
             tensors[name] = tensor.clone()
         owners.add(memory)
-    return safetensors.torch.save(tensors, metadata={"format": "pt", _ALIASES: json.dumps(aliases)})
+    return _in_fixed_order(safetensors.torch.save(tensors, metadata={"format": "pt", _ALIASES: json.dumps(aliases)}))
+
+
+def _in_fixed_order(data: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted: the library writes them in an order that differs by process,
+    and equal weights should have equal digests."""
+    header_bytes = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + header_bytes])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + header_bytes :]
 
 
 def _unpack(data: bytes, *, file: Path) -> dict[str, Tensor]:

@@ -39,6 +39,10 @@ runtime: {threads: 2}
 
 # Network of each family -> what differs from the configuration above.
 SETTINGS: dict[str, list[str]] = {
+    "yolov3_tiny": [
+        *("--model.options.width", "0.5", "--data.resize.size_px", "192", "--train.steps", "250"),
+        *("--model.options.anchors_px", "[12, 11.5, 26, 28, 34, 31, 48, 46, 64.5, 58.4, 75, 68]"),
+    ],
     "yolov5n": [],
 }
 

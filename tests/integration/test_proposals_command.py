@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from accel_det.cli import compose
-from accel_det.cli.proposals import proposed, write_proposals
+from accel_det.cli.proposals import Proposer, proposed, write_proposals
 from accel_det.config.load import load_config
 from accel_det.data.proposals import read_proposals
 from accel_det.models import zoo
 from accel_det.models.rfcn.model import RFCN
+from accel_det.types import Batch, BoxTarget, Frame
 
 CONFIG = """
 name: tiny
@@ -68,6 +69,21 @@ def test_what_a_network_proposes_is_read_back_for_the_same_images_in_pixels_of_t
         assert (row.detections.boxes <= torch.tensor([width, height, width, height])).all()
     # The network saw images of 96 x 144 pixels, the files have 64 x 96.
     assert max(row.detections.boxes[:, 3].max().item() for row in rows) == 64
+
+
+def test_a_faster_rcnn_of_torchvision_proposes_too_and_a_detector_without_a_first_stage_does_not() -> None:
+    torch.manual_seed(0)
+    network = zoo.build("fasterrcnn_mobilenet_v3_large_320_fpn", num_classes=2).eval()
+    assert isinstance(network, Proposer)
+    assert not isinstance(zoo.build("yolov5n", num_classes=2), Proposer)
+    frames = [Frame(0, "image 0", 64, 96)]
+    batch = Batch(torch.zeros(1, 3, 64, 96, dtype=torch.uint8), torch.tensor([[60, 90]]), [BoxTarget.empty()], frames)
+    with torch.no_grad():
+        (found,) = network.propose(batch)
+    assert len(found.boxes) == len(found.scores) == len(found.labels) > 0
+    assert (found.scores.diff() <= 0).all()
+    assert (found.labels == 0).all()
+    assert (found.boxes <= torch.tensor([90, 60, 90, 60])).all()
 
 
 def accel_det(folder: Path, *command: str) -> str:

@@ -53,7 +53,12 @@ def their_loss(model: Any, batch: Batch[BoxTarget]) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize("name", WITHOUT_NOISE)
+QUICK = ("detr_resnet50", "deformable_detr_resnet50", "rfdetr_nano")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in WITHOUT_NOISE]
+)
 def test_the_loss_of_one_process_is_that_of_transformers(name: str) -> None:
     """To 1e-5, with 0 to 200 boxes in an image, and so is its gradient."""
     model = build_tiny(name).train()

@@ -176,3 +176,20 @@ def test_the_peak_rate_follows_the_published_rule_and_the_words_say_which(
     assert found == pytest.approx(rate, rel=1e-12)
     assert words in said
     assert ("the loss is multiplied" in said) == bool(settings.get("loss_times_images"))
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "message"),
+    [
+        (ScheduleSection, {"name": "one_cycle", "warmup_steps": 3}, "one_cycle rises by itself"),
+        (ScheduleSection, {"name": "one_cycle", "warmup_epochs": 0.5}, "one_cycle rises by itself"),
+        (ScheduleSection, {"name": "step", "flat_end": 0.1}, "flat_end is for linear and cosine, but name is step"),
+        (OptimizerSection, {"lr_limits": [0.1, 0.01]}, "lr_limits is .* expected .smallest, largest."),
+        (OptimizerSection, {"lr_limits": [0.0, 0.01]}, "lr_limits is .* with 0 < smallest"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    section: type[ScheduleSection | OptimizerSection], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        section.model_validate(settings)

@@ -63,6 +63,16 @@ def test_tied_weights_are_stored_once_and_load_strictly_with_equal_outputs(tmp_p
     assert torch.equal(again(x), network(x))
 
 
+def test_the_metadata_of_the_weights_stand_in_one_order_in_every_process(tmp_path: Path) -> None:
+    for number in range(8):
+        write_export(tmp_path / str(number), state=small_state(), info=export_info())
+    files = {(tmp_path / str(number) / "model.safetensors").read_bytes() for number in range(8)}
+    assert len(files) == 1
+    (data,) = files
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert list(header["__metadata__"]) == ["aliases", "format"]
+
+
 def test_views_of_one_memory_come_back_with_their_values(tmp_path: Path) -> None:
     whole = torch.arange(12.0).view(3, 4)
     state = {"whole": whole, "row": whole[1], "turned": whole.t(), "copy": whole.clone()}

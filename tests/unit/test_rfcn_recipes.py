@@ -8,6 +8,7 @@ import torch
 from accel_det.config.load import load_config
 from accel_det.engine.schedule import peak_learning_rate, schedule_factor
 from accel_det.models import zoo
+from accel_det.models.rfcn.model import RFCN
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "detection"
 
@@ -47,3 +48,14 @@ def test_every_recipe_of_the_family_is_held_to_its_numbers() -> None:
     files = {file.stem for file in CONFIGS.glob("rfcn_*.yaml")}
     assert len(files) == 7
     assert "rfcn_resnet50_bccd" in files
+
+
+def test_whole_numbers_of_a_configuration_stay_whole_where_an_option_counts() -> None:
+    section = load_config(CONFIGS / "rfcn_resnet50_bccd.yaml").config.model
+    with torch.device("meta"):
+        model = zoo.build(section.name, num_classes=3, options=section.options)
+    assert isinstance(model, RFCN)
+    assert model.options.blocks == (1, 1, 1, 1)
+    assert all(isinstance(count, int) for count in model.options.blocks)
+    with pytest.raises(ValueError, match=r"model\.options\.blocks is .1\.5, 1, 1, 1"):
+        zoo.build(section.name, num_classes=3, options={"blocks": [1.5, 1, 1, 1]})

@@ -106,10 +106,9 @@ def match_level(
     if choice == "of_all":
         num_anchors = anchors.shape[1]
         is_object = is_object & (overlap.flatten(1).argmax(dim=1) // num_anchors == grid.level)
-    limit = torch.tensor((grid.width - 1, grid.height - 1), device=boxes.device)
     in_cells = boxes[:, :2] / grid.stride
-    cell = in_cells.floor().long().clamp(min=0).minimum(limit)
-    column, row = cell.unbind(dim=1)
+    column = in_cells[:, 0].long().clamp(0, grid.width - 1)
+    row = in_cells[:, 1].long().clamp(0, grid.height - 1)
     shape = (grid.num_images, anchors.shape[1], grid.height, grid.width)
     place = ((packed.image * shape[1] + anchor) * grid.height + row) * grid.width + column
     matched, holds_object = _last_of_each_place(place, is_object, shape=shape)
@@ -125,7 +124,7 @@ def match_level(
         row=row,
         column=column,
         matched=matched,
-        offsets=(in_cells - cell).clamp(0, 1),
+        offsets=(in_cells - torch.stack((column, row), dim=1)).clamp(0, 1),
         log_ratios=(sizes / anchors[grid.level, anchor]).log(),
         boxes=torch.cat((boxes[:, :2], sizes), dim=1),
         areas=sizes.prod(dim=1) / area_px,

@@ -5,12 +5,14 @@ from accel_det.models.card import ModelCard
 _SOURCE = "Redmon and Farhadi, YOLOv3: An Incremental Improvement, 2018"
 
 
-def _card(name: str, parameters_m: float, size_px: int, options: str = "YoloV3Options") -> ModelCard:
-    return ModelCard(name, "detection", "yolov3.model", options, parameters_m, size_px, "letterbox", 32, _SOURCE)
+def _card(name: str, parameters_m: float, gflops: float, size_px: int, options: str = "YoloV3Options") -> ModelCard:
+    return ModelCard(
+        name, "detection", "yolov3.model", options, parameters_m, size_px, "letterbox", 32, _SOURCE, gflops=gflops
+    )
 
 
 CARDS = (
-    _card("yolov3", 61.9, 416),
-    _card("yolov3_spp", 63.0, 608),
-    _card("yolov3_tiny", 8.8, 416, "YoloV3TinyOptions"),
+    _card("yolov3", 61.9, 65.86, 416),
+    _card("yolov3_spp", 63.0, 141.4, 608),
+    _card("yolov3_tiny", 8.8, 5.565, 416, "YoloV3TinyOptions"),
 )
