@@ -213,3 +213,16 @@ def test_any_tensor_can_be_seen_as_bytes_and_back() -> None:
         tensor = torch.arange(6).reshape(2, 3).to(dtype)
         back = tensor.view(-1).view(torch.uint8).clone().view(dtype).reshape(2, 3)
         assert torch.equal(tensor, back)
+
+
+def test_the_gradient_of_batch_norm_of_one_image_is_wrong_on_a_cpu_where_layouts_differ() -> None:
+    """Hence `models/transformers/gradients.py`. Should this fail, torch has mended it: remove both."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=draw, requires_grad=True)
+    ones = torch.ones(4, dtype=torch.float64)
+    y = torch.nn.functional.batch_norm(x, 0 * ones, ones.clone(), ones, 0 * ones, training=True)
+    plain = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=draw)
+    channels_last = plain.flatten(2).transpose(1, 2).contiguous().transpose(1, 2).reshape(plain.shape)
+    assert torch.equal(plain, channels_last) and channels_last.stride() == (4, 1, 32, 4)  # the usual first is 256
+    right, wrong = (torch.autograd.grad(y, x, gradient, retain_graph=True)[0] for gradient in (plain, channels_last))
+    assert float((right - wrong).abs().max()) > 0.1

@@ -116,3 +116,44 @@ def test_a_network_built_again_from_its_state_predicts_the_same(name: str, netwo
         first, second = network.eval()(batch), other.eval()(batch)
     for one, same in zip(first, second, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+
+
+def test_the_gradient_of_one_image_through_live_batch_norm_is_that_of_plain_arithmetic(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, torch's own is wrong where the layouts of map and gradient differ: see tests/canary."""
+    with monkeypatch.context() as patched:
+        expected = _gradient_of_one_image(name)
+        patched.setattr(torch.nn.functional, "batch_norm", _plain_batch_norm)
+        plain = _gradient_of_one_image(name)
+    assert float((expected - plain).norm()) <= 1e-8 * float(plain.norm())
+
+
+def _gradient_of_one_image(name: str) -> torch.Tensor:
+    torch.manual_seed(0)
+    network = zoo.build(name, num_classes=NUM_CLASSES, options=case(name).options).double().train()
+    torch.manual_seed(1)
+    try:
+        losses = network(batch_of(3, size_px=case(name).size_px))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        pytest.skip("its smallest map has one pixel, of which there is no variance")
+    torch.stack([term.sum / term.count.clamp(min=1) for term in losses.values()]).sum().backward()
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+def _plain_batch_norm(
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    variance: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    if training:
+        mean, variance = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), correction=0)
+    scale = weight / (variance + eps).sqrt()
+    return (x - mean[:, None, None]) * scale[:, None, None] + bias[:, None, None]

@@ -195,7 +195,7 @@ def test_the_export_works_in_three_lines_of_python(trained: tuple[Place, dict[st
 def test_lists_are_machine_readable(trained: tuple[Place, dict[str, object]]) -> None:
     place, _ = trained
     models = json.loads(place.run("models", "--json").stdout)
-    assert len(models) == 14 and models["yolov5n"]["task"] == "detection"
+    assert len(models) >= 56 and models["yolov5n"]["task"] == "detection"
     configs = json.loads(place.run("configs", str(PROJECT / "configs"), "--json").stdout)
     assert any(path.endswith("demo/street.yaml") for path in configs)
 

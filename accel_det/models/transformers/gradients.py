@@ -10,8 +10,8 @@ from torch import Tensor, nn
 def order_gradients(network: nn.Module) -> None:
     """Let gradients come in laid out as the maps are, where networks turn maps into sequences of pixels.
 
-    On a CPU, the gradient of `batch_norm` for a batch of one image is wrong by as much as its own size, where either the
-    input or the gradient that comes in has its channels last in memory, and the other has not (torch 2.15).
+    On a CPU, the gradient of `batch_norm` for a batch of one image is wrong by as much as its own size, where the gradient
+    that comes in is a sequence of pixels seen as a map: channels last, with an unusual first stride (torch 2.15).
     """
     for name, module in network.named_modules():
         if name.rpartition(".")[0].endswith(("encoder_input_proj", "decoder_input_proj")):
