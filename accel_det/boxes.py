@@ -60,6 +60,20 @@ def paired_iou(first: Tensor, second: Tensor) -> Tensor:
     )
 
 
+def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
+    """(..., 4) and (..., 4) xyxy, pair by pair or broadcast -> (...) in [-1, 1], differentiable; finite for empty boxes.
+
+    Source: Rezatofighi et al., Generalized Intersection over Union, 2019, algorithm 1.
+    """
+    tiny = torch.finfo(first.dtype).tiny
+    inner = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
+    outer = torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(first[..., :2], second[..., :2])
+    intersection, hull = inner.clamp(min=0).prod(dim=-1), outer.clamp(min=0).prod(dim=-1)
+    areas = (first[..., 2:] - first[..., :2]).prod(dim=-1) + (second[..., 2:] - second[..., :2]).prod(dim=-1)
+    union = areas - intersection
+    return intersection / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+
+
 def complete_iou(predicted: Tensor, truth: Tensor, *, eps: float = 1e-7) -> Tensor:
     """Complete IoU of boxes pair by pair: overlap, less center distance, less difference in shape.
 

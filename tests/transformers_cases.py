@@ -4,7 +4,7 @@ import torch
 
 from accel_det.models.base import Inference
 from accel_det.models.transformers.build import TransformersDetector, TransformersOptions, build
-from accel_det.models.transformers.kinds import SIZES
+from accel_det.models.transformers.sizes import SIZES
 from accel_det.types import Batch, BoxTarget, Frame
 
 NUM_CLASSES = 3

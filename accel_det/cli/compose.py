@@ -109,8 +109,14 @@ def make_network(config: Config, *, num_classes: int, device_type: str, table: D
     section = config.model
     if zoo.card(section.name).task != config.task:
         raise ValueError(f"task is {config.task}, but {section.name} is for {zoo.card(section.name).task}")
+    if config.data.proposals and section.options.get("proposals") != "given":
+        raise ValueError(
+            f"data.proposals is set, but {section.name} as configured takes no regions: leave it out, or take an R-FCN with "
+            "model.options.proposals: given"
+        )
     model = zoo.build(section.name, num_classes=num_classes, options=section.options, inference=inference(config))
-    loaded = load_weights(model, section.weights) if section.weights is not None else None
+    # Options that are tensors of the network, such as anchors_px: one that is given holds against the file's.
+    loaded = load_weights(model, section.weights, keep=section.options) if section.weights is not None else None
     frozen = freeze(model, section.freeze) if section.freeze else []
     if section.batch_norm != "per_process":
         convert_batch_norm(model, section.batch_norm, device_type=device_type)

@@ -53,11 +53,14 @@ def headline(
         f"{plan.steps * share.images_per_update / turns.turns_per_epoch(config, tables.train):.1f} epochs",
         *turns.describe(config, tables.train),
         f"learning rate: {course.peak_lr:g} at its peak ({plan.rule}), {config.schedule.name} with {course.warmup_steps} "
-        "updates of warm-up",
+        f"updates of warm-up{_of_which_is_left(plan)}",
         *plan.phases.describe(),
     ]
     if network.loaded is not None:
         lines.append(network.loaded.summary())
+    loading_report = getattr(network.model, "loading_report", "")
+    if loading_report:
+        lines.append(loading_report)
     if network.anchors is not None:
         lines.append(network.anchors.line())
     if network.frozen:
@@ -65,6 +68,13 @@ def headline(
     if resumed_from is not None:
         lines.append(f"resumed after update {resumed_from}")
     return lines
+
+
+def _of_which_is_left(plan: Plan) -> str:
+    """What to say of a warm-up that the budget cuts off."""
+    if plan.course.warmup_steps < plan.steps:
+        return ""
+    return f": longer than the {plan.steps} updates of the run, so the peak is never reached"
 
 
 def run_facts(accelerator: Accelerator, loaded: Loaded, tables: Tables, network: Network) -> dict[str, Any]:

@@ -69,7 +69,11 @@ def explain(error: Exception) -> Explained | None:
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return Explained(f"{_LOST_WORKER} ({first_line})", DEFECT)
     if isinstance(error, RuntimeError) and any(sign in text for sign in ("out of memory", "can't allocate memory")):
-        return Explained(f"{first_line}; lower train.max_images_per_forward, which accumulates instead", BAD_INPUT)
+        return Explained(
+            f"{first_line}; lower train.max_images_per_forward, which accumulates instead, or raise "
+            "runtime.max_memory_gb",
+            BAD_INPUT,
+        )
     return None
 
 

@@ -19,6 +19,7 @@ _COMMANDS = {
     "models": "list the networks of the zoo, or the options of one",
     "configs": "list the configuration files that come with the project",
     "street": "draw scenes of the synthetic street",
+    "export": "write a trained network as plain transformers opens it",
     "push": "upload a trained network to the Hub",
 }
 

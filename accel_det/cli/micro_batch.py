@@ -52,6 +52,10 @@ def measured_bound(
         return int(known["images"])
     probe = make_probe(accelerator.device, config.runtime)
     if probe is None:
+        console.say(
+            "memory: train.max_images_per_forward is auto, but nothing bounds the memory here, so a forward pass takes all "
+            "images of its process: set runtime.max_memory_gb to have it measured"
+        )
         return None
     share = config.train.images_per_update // accelerator.num_processes
     crowded = crowded_batches(config, table, task)

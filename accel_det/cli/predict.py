@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         counts = {name: found.label_names.count(name) for name in dict.fromkeys(found.label_names)}
         console.say(f"{file}: {', '.join(f'{count} {name}' for name, count in counts.items()) or 'nothing'}")
     if len(failures) == len(files):
-        raise ValueError(f"none of the {len(files)} images could be read; the first: {failures[0]}")
+        raise ValueError(f"nothing could be predicted in any of the {len(files)} images; the first: {failures[0]}")
     (options.out / "detections.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     if pictures:
         contact_sheet(pictures, columns=min(4, len(pictures))).save(options.out / "sheet.jpg", quality=92)

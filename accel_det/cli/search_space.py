@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from accel_det.config.load import ConfigError, load_config, read_mapping
+from accel_det.models import zoo
 
 _RANGE_KEYS = {"low", "high", "log"}
 _FEWEST_CHOICES = 2
@@ -75,6 +76,12 @@ def check_space(space: Space, config: str | Path, overrides: Sequence[str]) -> N
                 load_config(config, [*overrides, *last, f"--{key}", text])
             except ConfigError as error:
                 raise ConfigError(f"space: {error}") from None
+    model = load_config(config, overrides).config.model.name
+    known = () if "model.name" in space else zoo.option_table(model)
+    for key in space:
+        name = key.removeprefix("model.options.")
+        if known and name != key and name not in known:
+            raise ConfigError(f"space: `{key}`: {model} has no such option; `accel-det models {model}` lists those it has")
 
 
 def starting_point(space: Space, values: Mapping[str, Any]) -> dict[str, str]:

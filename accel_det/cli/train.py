@@ -14,7 +14,7 @@ from accel_det.cli.describe_run import Plan, headline, run_facts, scaling_line
 from accel_det.cli.failures import DEFECT, DONE, answer, explain, guarded, lost_another_process
 from accel_det.cli.micro_batch import FACT, measured_bound
 from accel_det.cli.publishing import Publisher
-from accel_det.config.load import Loaded, describe, dump, load_config
+from accel_det.config.load import Loaded, describe, dump, load_config, read_mapping
 from accel_det.config.schema import Config
 from accel_det.data.order import steps_until_epoch
 from accel_det.engine import checkpoint
@@ -203,13 +203,23 @@ def _announce(
     facts = run_facts(accelerator, start.loaded, tables, network)
     facts[FACT] = {"images": plan.share.micro_batch_size, "processes": plan.share.world}
     if accelerator.is_main_process:
-        (start.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+        changed = _write_config(start.folder / "config.yaml", config)
+        if start.snapshot is not None and changed:
+            console.say(f"changed since the run was last started: {', '.join(changed)}")
         write_json(start.folder / "run.json", facts)
     if config.journal.trackers:
         accelerator.init_trackers("tensorboard", config=_flat(config.model_dump(mode="json")))
     resumed_from = start.snapshot.step if start.snapshot else None
     for line in headline(topology(accelerator), config, tables, network, plan=plan, resumed_from=resumed_from):
         console.say(line)
+
+
+def _write_config(file: Path, config: Config) -> list[str]:
+    """Write what a run is, and tell which keys were different in the file."""
+    before = _flat(read_mapping(file)) if file.is_file() else {}
+    file.write_text(dump(config), encoding="utf-8")
+    now = _flat(read_mapping(file))
+    return [key for key in now | before if before.get(key) != now.get(key)]
 
 
 def _plan_course(config: Config, *, steps: int, num_samples: int) -> tuple[Course, str]:

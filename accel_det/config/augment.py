@@ -65,6 +65,16 @@ class AugmentSection(Section):
         return self
 
     @model_validator(mode="after")
+    def _single_images_are_left(self) -> Self:
+        for key in ("zoom_out", "iou_crop"):
+            if getattr(self, key) and self.mosaic == 1 and not self.plain_epochs:
+                raise ValueError(
+                    f"{key} is {getattr(self, key):g}, but it is for single images, and mosaic is 1, which leaves none: lower "
+                    f"mosaic, raise plain_epochs, or set {key} to 0"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _mixup_blends_mosaics(self) -> Self:
         if self.mixup and not self.mosaic:
             raise ValueError(f"mixup is {self.mixup}, but it blends mosaics, and mosaic is 0: raise mosaic above 0")

@@ -2,11 +2,13 @@
 
 import os
 import platform
+import re
 import resource
 import sys
 import warnings
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -173,5 +175,12 @@ def _bound_memory(runtime: RuntimeSection, device: torch.device) -> None:
         if share is not None:
             torch.cuda.set_per_process_memory_fraction(share, device)
     elif runtime.max_memory_gb is not None and sys.platform == "linux":
-        limit = int(runtime.max_memory_gb * 2**30)
+        limit = int(runtime.max_memory_gb * 2**30) + _reserved_bytes()
         resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def _reserved_bytes() -> int:
+    """Memory that is claimed and not used, which a limit of the data segment counts as well: pyarrow claims 1 GiB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    sizes = {name: 1024 * int(size) for name, size in re.findall(r"(VmData|VmRSS):\s+(\d+) kB", status)}
+    return max(0, sizes.get("VmData", 0) - sizes.get("VmRSS", 0))

@@ -1,7 +1,7 @@
 """Starting weights: load what fits, and say what did not; and freeze by name."""
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,36 +22,43 @@ class LoadReport(NamedTuple):
         missing: of the model, not in the file: kept as initialised.
         unexpected: in the file, not of the model: unused.
         mismatched: of both with another shape, not loaded: "name (file shape, model shape)".
+        kept: of both, not loaded, because the model's own was asked for by name.
     """
 
     matched: list[str]
     missing: list[str]
     unexpected: list[str]
     mismatched: list[str]
+    kept: Sequence[str] = ()
 
     def summary(self) -> str:
         """One line with the counts and the first names of each kind."""
         parts = []
         for kind, found in zip(self._fields, self, strict=True):
+            if kind == "kept" and not found:
+                continue
             shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             parts.append(f"{len(found)} {kind}" + (f" ({shown})" if found and kind != "matched" else ""))
         return "weights: " + ", ".join(parts)
 
 
-def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
+def load_weights(model: nn.Module, path: str | Path, *, keep: Collection[str] = ()) -> LoadReport:
     """Load what fits of a safetensors file, of an export's folder, or of a file of Darknet for its own networks.
+
+    Args:
+        keep: names of the model whose tensors stay as they are, whatever the file holds.
 
     Raises:
         ValueError: missing or damaged file; another format; nothing fits.
     """
     file = Path(path)
     if not is_darknet_file(file):
-        return load_matching(model, read_weights(file))
+        return load_matching(model, read_weights(file), keep=keep)
     if not isinstance(model, DarknetOrdered):
         raise ValueError(
             f"model.weights: {file}: only the YOLOv3 networks read files of Darknet; give a .safetensors file"
         )
-    return load_matching(model, read_darknet(model, file).state)
+    return load_matching(model, read_darknet(model, file).state, keep=keep)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -77,11 +84,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"model.weights: {file}: damaged ({error}); fetch it again") from None
 
 
-def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
+def load_matching(model: nn.Module, state: Mapping[str, Tensor], *, keep: Collection[str] = ()) -> LoadReport:
     """Load the tensors whose name and shape the model has.
 
     A file whose names lack the model's leading part (`network.`, or for a backbone's file `network.backbone.`), as
     torchvision's own, is recognised.
+
+    Args:
+        keep: as of `load_weights`.
 
     Raises:
         ValueError: nothing matches.
@@ -90,6 +100,8 @@ def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
     if not any(name in own for name in state):
         candidates = [{f"{part}{name}": value for name, value in state.items()} for part in _LEADING_PARTS]
         state = next((one for one in candidates if any(name in own for name in one)), candidates[0])
+    kept = [name for name in state if name in keep and name in own]
+    state = {name: tensor for name, tensor in state.items() if name not in kept}
     matched = [name for name, tensor in state.items() if name in own and own[name].shape == tensor.shape]
     mismatched = [
         f"{name} {tuple(tensor.shape)} in the file, {tuple(own[name].shape)} in the model"
@@ -100,10 +112,8 @@ def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
         examples = f"file: {', '.join(list(state)[:2])}; model: {', '.join(list(own)[:2])}"
         raise ValueError(f"model.weights: not one tensor fits this network ({examples}); is it another network's file?")
     model.load_state_dict({name: state[name] for name in matched}, strict=False)
-    given = set(state)
-    return LoadReport(
-        matched, [name for name in own if name not in given], [name for name in state if name not in own], mismatched
-    )
+    missing = [name for name in own if name not in state and name not in kept]
+    return LoadReport(matched, missing, [name for name in state if name not in own], mismatched, kept)
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:

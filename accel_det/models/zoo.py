@@ -35,7 +35,7 @@ def card(name: str) -> ModelCard:
     if name not in _CARDS:
         close = difflib.get_close_matches(name, _CARDS, n=1)
         hint = f"did you mean `{close[0]}`? " if close else ""
-        raise ValueError(f"model.name: there is no network `{name}`; {hint}Known: {', '.join(_CARDS)}")
+        raise ValueError(f"model.name: there is no network `{name}`; {hint}`accel-det models` lists them")
     return _CARDS[name]
 
 

@@ -9,8 +9,7 @@ from torchvision.models import detection
 from torchvision.ops import FrozenBatchNorm2d
 
 from accel_det.models.base import Inference
-from accel_det.models.torchvision.build import INPUTS, NAMES, TorchvisionDetector, TorchvisionOptions, build
-from accel_det.models.torchvision.matching import (
+from accel_det.models.layers.matching import (
     BACKGROUND,
     IGNORED,
     match_by_iou,
@@ -18,11 +17,12 @@ from accel_det.models.torchvision.matching import (
     match_points,
     overlaps,
 )
-from accel_det.models.torchvision.sampling import (
+from accel_det.models.layers.sampling import (
     draw_without_replacement,
     image_generator,
     sample_balanced,
 )
+from accel_det.models.torchvision.build import INPUTS, NAMES, TorchvisionDetector, TorchvisionOptions, build
 from accel_det.types import Batch, BoxTarget, Frame
 
 HEIGHT, WIDTH = 64, 32

@@ -15,7 +15,8 @@ from accel_det.models.base import Inference
 from accel_det.models.transformers import matching
 from accel_det.models.transformers.construction import TransformersOptions
 from accel_det.models.transformers.decoding import detections
-from accel_det.models.transformers.kinds import KINDS, SIZES
+from accel_det.models.transformers.kinds import KINDS
+from accel_det.models.transformers.sizes import SIZES
 from accel_det.types import BoxTarget
 
 SIGMOID_PROCESSORS = ("ConditionalDetrImageProcessor", "DeformableDetrImageProcessor", "RTDetrImageProcessor")
@@ -33,11 +34,10 @@ def test_every_type_has_a_card_and_every_card_a_size() -> None:
 def test_a_card_tells_the_number_of_parameters_with_80_classes(name: str) -> None:
     with torch.device("meta"):
         size = SIZES[name]
-        backbone = {key: value for key, value in size.backbone.items() if value is not None}
-        settings: dict[str, Any] = dict(size.settings)
+        backbone, settings = dict(size.backbone), dict(size.settings)
         if backbone:
             settings["backbone_config"] = transformers.AutoConfig.for_model(backbone.pop("model_type"), **backbone)
-        config = transformers.AutoConfig.for_model(size.kind, num_labels=80, **settings)
+        config = transformers.AutoConfig.for_model(KINDS[size.kind].model_type, num_labels=80, **settings)
         network = transformers.AutoModelForObjectDetection.from_config(config)  # type: ignore[no-untyped-call]
     found = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     assert found == pytest.approx(zoo.card(name).parameters_m, abs=0.06)
@@ -164,7 +164,7 @@ def test_layers_of_a_resnet_are_its_stages(name: str, expected: int | None) -> N
     assert model.layer_of(name) == expected
 
 
-@pytest.mark.parametrize("name", ["yolos_tiny", "lwdetr_tiny", "rfdetr_nano"])
+@pytest.mark.parametrize("name", ["yolos_tiny", "lwdetr_tiny", "rfdetr_nano", "deimv2_s"])
 def test_layers_of_a_vision_transformer_are_its_blocks(name: str) -> None:
     model = build_tiny(name)
     layers = {model.layer_of(key) for key, _ in model.named_parameters()}

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from accel_det.cli import anchors, compose
 from accel_det.config.load import load_config
@@ -100,6 +100,23 @@ def test_a_file_of_darknet_is_what_a_training_starts_from(config: Path, tmp_path
     assert len(network.loaded.mismatched) == 4
     name = "network.branch4.expand.conv.weight"
     assert torch.equal(network.model.state_dict()[name], given.state_dict()[name])
+
+
+def test_anchors_of_the_configuration_hold_against_those_of_a_file_of_weights(config: Path, tmp_path: Path) -> None:
+    given = compose.make_network(load_config(config, []).config, num_classes=3, device_type="cpu").model
+    file = tmp_path / "model.safetensors"
+    save_file(given.state_dict(), file)
+    own = [float(side) for side in range(20, 32)]
+    for overrides, expected in (
+        ([], given.state_dict()["anchors_px"].flatten().tolist()),
+        (["--model.options.anchors_px", json.dumps(own)], own),
+    ):
+        other = load_config(config, ["--model.weights", str(file), "--train.seed", "1", *overrides]).config
+        network = compose.make_network(other, num_classes=3, device_type="cpu")
+        assert network.model.state_dict()["anchors_px"].flatten().tolist() == expected
+        assert network.loaded is not None
+        assert list(network.loaded.kept) == (["anchors_px"] if overrides else [])
+        assert len(network.loaded.matched) == len(given.state_dict()) - len(network.loaded.kept)
 
 
 def launch(*arguments: object) -> None:

@@ -84,7 +84,7 @@ def slow_anchor_labels(anchors: list[Box], target: BoxTarget, inside: list[bool]
     for a, anchor in enumerate(anchors):
         best = max(((row[a], -i) for i, row in table.items()), default=(0.0, 0))
         label = -1 if best[0] < 0.3 else -2
-        if best[0] >= 0.7 or any(row[a] == row_best[i] for i, row in table.items()):
+        if best[0] >= 0.7 or any(row[a] == row_best[i] > 0 for i, row in table.items()):
             label = -best[1] if table else label
         if label == -1 and in_crowd(anchor, target):
             label = -2
@@ -144,6 +144,17 @@ def test_anchors_are_matched_as_the_paper_says(count: int, only_inside: bool) ->
     for anchor, deltas in zip(found.positive.tolist(), found.deltas.tolist(), strict=True):
         expected = slow_encode(target.boxes[labels[anchor]].tolist(), anchors[anchor].tolist())
         assert deltas == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_an_object_that_no_anchor_overlaps_is_learnt_by_none() -> None:
+    """As one in the corner, where anchors that cross the border take no part: its best overlap is 0, like most others."""
+    anchors = anchors_of_scene()
+    corner = BoxTarget(torch.tensor([[0.0, 0.0, 0.4, 0.4]], dtype=torch.float64), *scene(1)[1:3], torch.tensor([0.16]))
+    inside = (anchors >= 0.5).all(dim=1) & (anchors[:, 2] <= WIDTH) & (anchors[:, 3] <= HEIGHT)
+    found = targets_of(anchors, corner, inside=[inside], per_image=EVERY)
+    assert found.positive.tolist() == []
+    assert sorted(found.negative.tolist()) == inside.nonzero().flatten().tolist()
+    assert len(found.negative) > 100
 
 
 def targets_of(

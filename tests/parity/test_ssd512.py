@@ -9,10 +9,10 @@ from torch import Tensor
 from torchvision.models import detection
 
 from accel_det.models.base import Inference
+from accel_det.models.layers.matching import Assignment
 from accel_det.models.torchvision.build import TorchvisionOptions, build
 from accel_det.models.torchvision.geometry import default_boxes, vgg512_grid
 from accel_det.models.torchvision.losses import ssd_losses
-from accel_det.models.torchvision.matching import Assignment
 from accel_det.types import Batch, BoxTarget, Frame
 
 NUM_CLASSES = 3

@@ -10,7 +10,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 
 from accel_det.models import zoo
 from accel_det.models.base import Inference
-from accel_det.models.torchvision.base import TorchvisionDetector, image_sizes
+from accel_det.models.layers.canvas import image_sizes
+from accel_det.models.torchvision.base import TorchvisionDetector
 from accel_det.models.torchvision.build import TorchvisionOptions, build
 from accel_det.models.torchvision.dense import DenseDetector, PyramidDetector
 from accel_det.models.torchvision.rcnn import FasterRCNNDetector

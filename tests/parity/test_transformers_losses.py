@@ -25,6 +25,7 @@ WITHOUT_NOISE = (
     "detr_resnet50",
     "table_transformer_resnet18",
     "conditional_detr_resnet50",
+    "dab_detr_resnet50",
     "deformable_detr_resnet50",
     "lwdetr_tiny",
     "rfdetr_nano",

@@ -72,3 +72,11 @@ def test_a_mosaic_is_refused_in_other_modes_than_letterbox() -> None:
 def test_mixup_without_mosaics_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"mixup is 0\.1, but it blends mosaics, and mosaic is 0"):
         config({"mixup": 0.1})
+
+
+@pytest.mark.parametrize("key", ["zoom_out", "iou_crop"])
+def test_what_is_for_single_images_is_refused_where_every_image_is_a_mosaic(key: str) -> None:
+    with pytest.raises(ValidationError, match=rf"{key} is 0\.5, but it is for single images, and mosaic is 1"):
+        config({"mosaic": 1.0, key: 0.5})
+    config({"mosaic": 0.9, key: 0.5})
+    config({"mosaic": 1.0, "plain_epochs": 5, key: 0.5})

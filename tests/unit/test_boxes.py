@@ -45,6 +45,14 @@ def scalar_complete_iou(p: Box, t: Box, eps: float) -> float:
     return iou - rho2 / c2 - v / (1 - iou + v + eps) * v
 
 
+def scalar_generalized_iou(a: Box, b: Box) -> float:
+    """Rezatofighi et al., Generalized IoU, 2019, algorithm 1."""
+    inter = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
+    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+    return (inter / union if union else 0.0) - ((hull - union) / hull if hull else 0.0)
+
+
 def rows(tensor: Tensor) -> list[Box]:
     return [(a, b, c, d) for a, b, c, d in tensor.tolist()]
 
@@ -81,6 +89,22 @@ def test_pairwise_iou_of_nothing_is_an_empty_table() -> None:
     assert boxes.pairwise_iou(none, some).shape == (0, 3)
     point = torch.tensor([[5.0, 5.0, 5.0, 5.0]])
     assert boxes.pairwise_iou(point, point).tolist() == [[0.0]]
+
+
+def test_generalized_iou_equals_a_plain_loop_pair_by_pair_and_broadcast_and_is_finite_for_empty_boxes() -> None:
+    first, second = random_boxes(40, seed=2), random_boxes(60, seed=3)
+    second[:10] = first[:10]
+    found = boxes.generalized_iou(first[:, None], second[None])
+    expected = [[scalar_generalized_iou(a, b) for b in rows(second)] for a in rows(first)]
+    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64), atol=1e-14, rtol=0)
+    assert torch.equal(boxes.generalized_iou(first, second[:40]), found.diagonal())
+    assert float(found.max()) == 1.0
+    assert -1 <= float(found.min()) < -0.8
+    point = torch.tensor([[5.0, 5.0, 5.0, 5.0]], requires_grad=True)
+    value = boxes.generalized_iou(point, point.detach())
+    value.sum().backward()  # type: ignore[no-untyped-call]
+    assert value.tolist() == [0.0]
+    assert point.grad is not None and bool(point.grad.isfinite().all())
 
 
 @pytest.mark.parametrize("eps", [1e-7, 1e-9])

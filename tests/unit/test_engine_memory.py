@@ -1,5 +1,8 @@
 """The largest micro-batch: the search with a memory that the test makes up, and what a trial leaves behind."""
 
+import mmap
+import resource
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 from accel_det.config.schema import OptimizerSection, RuntimeSection
 from accel_det.engine.memory import HEADROOM, Found, ProcessMemory, find_micro_batch, make_probe
 from accel_det.engine.optimize import make_optimizer
+from accel_det.engine.runtime import _bound_memory
 from accel_det.types import Batch, BoxTarget, Frame, LossTerm
 
 
@@ -152,3 +156,16 @@ def test_a_cpu_is_measured_only_where_its_memory_is_bounded(tmp_path: Path) -> N
     assert 60 * 2**20 <= probe.peak_bytes() - before <= 80 * 2**20
     probe.begin()
     assert probe.peak_bytes() - before < 20 * 2**20, "a peak is forgotten"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of the data segment is Linux's")
+def test_the_limit_of_a_cpu_counts_what_is_used_and_not_what_is_only_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: asked.append(limits[0]))
+    claimed = mmap.mmap(-1, 512 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("Vm")}
+    _bound_memory(RuntimeSection(max_memory_gb=2.0), torch.device("cpu"))
+    claimed.close()
+    assert sizes["VmData"] - sizes["VmRSS"] > 400 * 2**20, "the test claims 512 MiB and uses none of it"
+    assert abs(asked[0] - (sizes["VmData"] + 2 * 2**30 - sizes["VmRSS"])) < 20 * 2**20

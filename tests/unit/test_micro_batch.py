@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from accelerate import Accelerator
 
 from accel_det.cli import compose
-from accel_det.cli.micro_batch import crowded_batches
+from accel_det.cli.micro_batch import crowded_batches, measured_bound
 from accel_det.config.schema import Config
+from accel_det.engine.console import Console
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,25 @@ def test_a_measurement_takes_the_most_crowded_images_at_the_largest_size_and_alw
         assert taken == sorted(counts, reverse=True)[:3]
     assert (make(3).images == batch.images).all()
     assert len(make(2 * len(table)).frames) == 2 * len(table), "a set that is smaller than a batch is taken again"
+
+
+def test_a_cpu_without_a_bound_says_that_nothing_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    tree = {
+        "name": "a",
+        "model": {"name": "yolov5n"},
+        "data": {"sets": {"s": {"format": "street"}}, "train": "s:train", "val": "s:val"},
+        "train": {"steps": 1, "max_images_per_forward": "auto"},
+    }
+    nothing: Any = None
+    bound = measured_bound(
+        Accelerator(cpu=True),
+        Config.model_validate(tree),
+        nothing,
+        nothing,
+        model=nothing,
+        optimizer=nothing,
+        folder=None,
+        console=Console(speaks=True),
+    )
+    assert bound is None
+    assert "nothing bounds the memory here" in " ".join(capsys.readouterr().out.split())

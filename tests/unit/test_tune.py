@@ -93,6 +93,13 @@ def test_keys_and_values_that_the_configuration_would_refuse_are_refused_before_
     check_space({"optimizer.lr": Range(0.001, 0.1, True), "optimizer.name": Choices(("sgd", "adamw"))}, config, [])
 
 
+def test_an_option_that_the_network_does_not_have_is_refused_before_anything_runs() -> None:
+    config = ROOT / "configs" / "smoke" / "bccd.yaml"
+    with pytest.raises(ConfigError, match=r"`model\.options\.box_gian`: yolov5n has no such option"):
+        check_space({"model.options.box_gian": Range(0.02, 0.2, False)}, config, [])
+    check_space({"model.options.box_gain": Range(0.02, 0.2, False)}, config, [])
+
+
 def test_the_space_that_comes_with_the_project_fits_a_yolov5_configuration() -> None:
     space = read_space(ROOT / "search_spaces" / "yolov5.yaml")
     assert len(space) >= 20

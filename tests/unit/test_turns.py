@@ -192,3 +192,9 @@ def test_show_data_is_a_command_that_says_what_it_needs() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             main._dispatch(["show-data", *arguments])
+
+
+def test_regions_for_a_network_that_takes_none_are_refused(tmp_path: Path) -> None:
+    config = config_of(tmp_path, proposals={"train": "regions.jsonl"})
+    with pytest.raises(ValueError, match=r"data\.proposals is set, but yolov5n as configured takes no regions"):
+        compose.make_network(config, num_classes=2, device_type="cpu")

@@ -28,7 +28,7 @@ def state_of(seed: int) -> dict[str, Tensor]:
 def test_a_whole_file_loads_bit_for_bit() -> None:
     model, given = Small(), state_of(1)
     report = load_matching(model, given)
-    assert report == LoadReport(list(given), [], [], [])
+    assert report == LoadReport(list(given), [], [], [], [])
     assert all(torch.equal(tensor, given[name]) for name, tensor in model.state_dict().items())
     assert report.summary() == "weights: 9 matched, 0 missing, 0 unexpected, 0 mismatched"
 
@@ -68,6 +68,18 @@ def test_every_name_is_in_exactly_one_kind_of_the_report() -> None:
 def test_a_summary_shows_three_names_of_each_kind() -> None:
     report = LoadReport(["a"], ["b", "c", "d", "e"], [], ["f"])
     assert report.summary() == "weights: 1 matched, 4 missing (b, c, d, ...), 0 unexpected, 1 mismatched (f)"
+
+
+def test_what_is_to_be_kept_is_not_loaded_and_the_report_says_so() -> None:
+    model = Small()
+    before, given = model.state_dict()["network.head.bias"].clone(), state_of(1)
+    report = load_matching(model, given, keep=["network.head.bias", "no such name"])
+    assert torch.equal(model.state_dict()["network.head.bias"], before)
+    assert not torch.equal(given["network.head.bias"], before)
+    assert report == LoadReport(
+        [name for name in given if name != "network.head.bias"], [], [], [], ["network.head.bias"]
+    )
+    assert report.summary().endswith("0 mismatched, 1 kept (network.head.bias)")
 
 
 def test_a_file_without_the_leading_part_of_the_names_is_recognised() -> None:

@@ -57,11 +57,11 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(wrong: str, right
     close = difflib.get_close_matches(wrong, zoo.names(), n=1)
     assert close in ([], [right])
     assert (f"did you mean `{right}`?" in str(error.value)) == bool(close)
-    assert all(name in str(error.value) for name in zoo.names())
+    assert str(error.value).endswith("`accel-det models` lists them")
 
 
 def test_a_name_like_no_other_gets_no_suggestion() -> None:
-    with pytest.raises(ValueError, match="there is no network `zzz`; Known: "):
+    with pytest.raises(ValueError, match="there is no network `zzz`; `accel-det models` lists them"):
         zoo.card("zzz")
 
 

@@ -46,6 +46,11 @@ def pack_targets(targets: Sequence[BoxTarget], *, device: torch.device, dtype: t
     )
 
 
+def with_boxes_in(dtype: torch.dtype, targets: Sequence[BoxTarget]) -> list[BoxTarget]:
+    """The same objects, their boxes in another number type."""
+    return [target._replace(boxes=target.boxes.to(dtype)) for target in targets]
+
+
 def check_labels(targets: Sequence[BoxTarget], frames: Sequence[Frame], *, num_classes: int) -> None:
     """Refuse class indices that the model has no output for.
 

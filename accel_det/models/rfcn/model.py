@@ -3,6 +3,7 @@
 Letters: B images, R regions of all images, C classes with background.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,17 +12,18 @@ from torch import Tensor, nn
 from accel_det import boxes as box_ops
 from accel_det.models.base import Inference, ZooModel
 from accel_det.models.layers.box_deltas import decode
-from accel_det.models.layers.nms import Candidates, by_image, cut_to_images, join, suppress
+from accel_det.models.layers.box_rounds import candidates_of_rounds
+from accel_det.models.layers.canvas import image_sizes, normalized_canvas
+from accel_det.models.layers.nms import cut_to_images, suppress
+from accel_det.models.layers.precision import precise, precise_type
 from accel_det.models.layers.ps_roi import Pooling
-from accel_det.models.layers.targets import check_labels
+from accel_det.models.layers.targets import check_labels, with_boxes_in
 from accel_det.models.rfcn.backbone import STRIDE, DilatedResNet
 from accel_det.models.rfcn.losses import anchor_losses, region_losses
 from accel_det.models.rfcn.network import ProposalNetwork, RegionHead, RFCNNetwork, ScoredAnchors, VotingMaps, vote
 from accel_det.models.rfcn.options import RFCNOptions
 from accel_det.models.rfcn.proposals import ProposalRule, Proposals, choose_proposals, make_anchors
 from accel_det.models.rfcn.targets import RegionTargets, anchor_targets, region_targets, sample_regions
-from accel_det.models.torchvision.base import image_sizes, precise, with_boxes_in
-from accel_det.models.torchvision.geometry import normalized_canvas
 from accel_det.types import Batch, BoxTarget, Detections, Losses
 
 BLOCKS = {"rfcn_resnet50": (3, 4, 6, 3), "rfcn_resnet101": (3, 4, 23, 3)}
@@ -96,7 +98,14 @@ class RFCN(ZooModel[BoxTarget, Detections]):
             proposals = [found.boxes for found in self._proposals(self._scored(res4), batch)]
         maps = self._maps(res5)
         with torch.autocast(res5.device.type, enabled=False):
-            candidates = self._rounds(maps, proposals, batch)
+            found = candidates_of_rounds(
+                partial(self._answers, maps),
+                proposals,
+                sizes=image_sizes(batch),
+                inference=self.inference,
+                limit=self.options.test_proposals_after_nms,
+            )
+            candidates = cut_to_images(found, image_sizes(batch))
         height, width = batch.images.shape[-2:]
         return suppress(candidates, self.inference, num_images=len(batch.images), height=height, width=width)
 
@@ -181,8 +190,7 @@ class RFCN(ZooModel[BoxTarget, Detections]):
                 'model.options.proposals is "given", but the data comes without: set data.proposals to the files with '
                 "regions of train and val, or take proposals: rpn"
             )
-        dtype = self.network.head.narrow.weight.dtype
-        dtype = dtype if dtype == torch.float64 else torch.float32
+        dtype = precise_type(self.network.head.narrow.weight.dtype)
         given = []
         for boxes, (height, width) in zip(batch.proposals, image_sizes(batch), strict=True):
             cut = box_ops.clip(boxes.to(batch.images.device, dtype), height=height, width=width)
@@ -241,33 +249,6 @@ class RFCN(ZooModel[BoxTarget, Detections]):
 
     def _vote(self, maps: VotingMaps, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         return vote(maps, boxes, self.pooling, shift_std=self.options.deformable_std)
-
-    def _rounds(self, maps: VotingMaps, proposals: list[Tensor], batch: Batch[BoxTarget]) -> Candidates:
-        """Every class of every proposal; and, as often as box_iterations says, those of the boxes found last.
-
-        A box that was found for a class is scored and regressed again for that class; the boxes of all rounds go into
-        suppression together. Of an image no more boxes are fed back than it may have proposals.
-
-        Source: Gidaris and Komodakis, Object detection via a multi-region CNN, 2015, section 5.
-        """
-        sizes, threshold = image_sizes(batch), self.inference.score_threshold
-        scores, boxes = self._answers(maps, proposals)
-        region, label = (scores >= threshold).nonzero(as_tuple=True)
-        found = Candidates(_owners(proposals)[region], boxes[region, label], scores[region, label], label)
-        rounds = [cut_to_images(found, sizes)]
-        for _ in range(self.inference.box_iterations):
-            best = by_image(
-                rounds[-1].keep((rounds[-1].boxes[:, 2:] > rounds[-1].boxes[:, :2]).all(dim=1)),
-                num_images=len(sizes),
-                limit=self.options.test_proposals_after_nms,
-            )
-            again = [of_image.boxes for of_image in best]
-            labels = torch.cat([of_image.labels for of_image in best])
-            scores, boxes = self._answers(maps, again)
-            row = torch.arange(len(labels), device=labels.device)
-            found = Candidates(_owners(again), boxes[row, labels], scores[row, labels], labels)
-            rounds.append(cut_to_images(found.keep(found.scores >= threshold), sizes))
-        return join(rounds)
 
     def _answers(self, maps: VotingMaps, regions: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Scores (R, C - 1) and boxes (R, C - 1, 4) of the objects' classes for each region."""
@@ -332,9 +313,3 @@ def _inside(anchors: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
     """(A,) bool per image: anchors that do not cross its border."""
     within = (anchors[:, :2] >= 0).all(dim=1)
     return [within & (anchors[:, 2] <= width) & (anchors[:, 3] <= height) for height, width in sizes]
-
-
-def _owners(of_images: list[Tensor]) -> Tensor:
-    """(R,) int64, for each row of the images' tensors the position of its image."""
-    device = of_images[0].device
-    return torch.cat([torch.full((len(rows),), index, device=device) for index, rows in enumerate(of_images)])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from accel_det.models.layers.box_deltas import Spread, encode
-from accel_det.models.torchvision.matching import BACKGROUND, IGNORED, Overlaps, look_up, match_by_iou, overlaps
-from accel_det.models.torchvision.sampling import ROI_STREAM, RPN_STREAM, sample_balanced
+from accel_det.models.layers.matching import BACKGROUND, IGNORED, Overlaps, look_up, match_by_iou, overlaps
+from accel_det.models.layers.sampling import ROI_STREAM, RPN_STREAM, sample_balanced
 from accel_det.types import BoxTarget
 
 ANCHOR_FOREGROUND_IOU, ANCHOR_BACKGROUND_IOU = 0.7, 0.3

@@ -13,12 +13,12 @@ normalisation.
 from abc import abstractmethod
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from accel_det.models.base import Inference, ZooModel
+from accel_det.models.layers.canvas import Sizes, image_sizes, normalized_canvas
 from accel_det.models.layers.nms import Candidates, cut_to_images, suppress
-from accel_det.models.torchvision.geometry import Grid, Sizes, normalized_canvas
+from accel_det.models.torchvision.geometry import Grid
 from accel_det.types import Batch, BoxTarget, Detections
 
 
@@ -85,18 +85,3 @@ class TorchvisionDetector(ZooModel[BoxTarget, Detections]):
         assert isinstance(backbone, nn.Module)
         features: dict[str, Tensor] = backbone(images)
         return features
-
-
-def image_sizes(batch: Batch[BoxTarget]) -> Sizes:
-    """(height, width) of each image before padding, pixels of the batch; `sizes` is on the CPU, so nothing waits."""
-    return [(height, width) for height, width in batch.sizes.tolist()]
-
-
-def precise(predicted: Tensor) -> Tensor:
-    """In float32 at least: boxes in bfloat16 are off by pixels."""
-    return predicted if predicted.dtype == torch.float64 else predicted.float()
-
-
-def with_boxes_in(dtype: torch.dtype, targets: list[BoxTarget]) -> list[BoxTarget]:
-    """The same objects, their boxes in another number type."""
-    return [target._replace(boxes=target.boxes.to(dtype)) for target in targets]

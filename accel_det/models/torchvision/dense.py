@@ -11,11 +11,8 @@ from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.models.detection.ssd import SSD
 
-from accel_det.models.layers.nms import Candidates, join
-from accel_det.models.torchvision.base import TorchvisionDetector, precise, with_boxes_in
-from accel_det.models.torchvision.geometry import Sizes, default_boxes, grid_anchors, padded_canvas
-from accel_det.models.torchvision.losses import fcos_losses, generalized_iou_loss, retinanet_losses, ssd_losses
-from accel_det.models.torchvision.matching import (
+from accel_det.models.layers.canvas import Sizes, padded_canvas
+from accel_det.models.layers.matching import (
     Assignment,
     assignment,
     match_by_iou,
@@ -23,6 +20,12 @@ from accel_det.models.torchvision.matching import (
     match_points,
     overlaps,
 )
+from accel_det.models.layers.nms import Candidates, join
+from accel_det.models.layers.precision import precise
+from accel_det.models.layers.targets import with_boxes_in
+from accel_det.models.torchvision.base import TorchvisionDetector
+from accel_det.models.torchvision.geometry import default_boxes, grid_anchors
+from accel_det.models.torchvision.losses import fcos_losses, generalized_iou_loss, retinanet_losses, ssd_losses
 from accel_det.types import Batch, BoxTarget, Losses
 
 

@@ -1,4 +1,4 @@
-"""Pixels, pyramids and anchors of torchvision's detectors, as functions of the canvas (H, W) alone.
+"""Pyramids and anchors of torchvision's detectors, as functions of the canvas (H, W) alone.
 
 The sizes of the feature maps follow from (H, W) by arithmetic, so anchors, and with them the counts of a loss, are
 known without running the network. Boxes are xyxy in pixels of the batch image.
@@ -13,41 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 
-Sizes = list[tuple[int, int]]
+from accel_det.models.layers.canvas import Sizes
+
 Grid = Callable[[int, int], Sizes]
-
-
-def normalized_canvas(
-    images: Tensor,
-    sizes: Sizes,
-    *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    divisor: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    """(B, 3, H, W) uint8 -> (value / 255 - mean) / std, exactly 0 outside each image, as torchvision pads.
-
-    Args:
-        sizes: (height, width) of each image inside the canvas, pixels.
-        mean, std: per channel, of values in [0, 1].
-        divisor: the sides of the result are multiples of it; what is added at the bottom and the right is 0.
-    """
-    height, width = images.shape[-2:]
-    pixels = images.to(dtype) / 255
-    for channel, (center, spread) in enumerate(zip(mean, std, strict=True)):  # scalars: no copy from the host
-        pixels[:, channel].sub_(center).div_(spread)
-    limits = torch.tensor(sizes, device=images.device)
-    rows = torch.arange(height, device=images.device) < limits[:, :1]
-    columns = torch.arange(width, device=images.device) < limits[:, 1:]
-    pixels *= (rows[:, :, None] & columns[:, None, :])[:, None]
-    padded_height, padded_width = padded_canvas(height, width, divisor=divisor)
-    return F.pad(pixels, (0, padded_width - width, 0, padded_height - height))
-
-
-def padded_canvas(height: int, width: int, *, divisor: int) -> tuple[int, int]:
-    """Both sides rounded up to multiples of `divisor`, pixels."""
-    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
 def pyramid(*halvings: int) -> Grid:
@@ -151,13 +119,14 @@ def default_boxes(
         center_y = (torch.arange(rows, device=device) + 0.5) / cells_y
         center_x = (torch.arange(columns, device=device) + 0.5) / cells_x
         grid_y, grid_x = torch.meshgrid(center_y, center_x, indexing="ij")
-        shapes = torch.tensor(_relative_shapes(generator, level=level), dtype=torch.float32, device=device)
+        shapes = torch.tensor(_relative_shapes(generator, level=level), dtype=torch.float32)
+        shapes = shapes.to(device, non_blocking=True)
         if generator.clip:
             shapes = shapes.clamp(min=0, max=1)
         centers = torch.stack((grid_x, grid_y), dim=-1).reshape(-1, 1, 2).expand(-1, len(shapes), 2)
         boxes.append(torch.cat((centers, shapes.expand(len(centers), -1, 2)), dim=-1).reshape(-1, 4))
     relative = torch.cat(boxes).to(dtype)
-    scale = torch.tensor((width, height), dtype=dtype, device=device)
+    scale = torch.tensor((width, height), dtype=dtype).to(device, non_blocking=True)
     half = 0.5 * relative[:, 2:]
     return torch.cat(((relative[:, :2] - half) * scale, (relative[:, :2] + half) * scale), dim=1)
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from accel_det.boxes import area
-from accel_det.models.torchvision.matching import Assignment
+from accel_det.models.layers.matching import Assignment
 from accel_det.types import Losses, LossTerm
 
 RCNN_BETA = 1 / 9

@@ -3,6 +3,7 @@
 Letters: B images, A anchors, K classes without background, R sampled anchors or regions of the batch.
 """
 
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -12,18 +13,16 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops.poolers import initLevelMapper
 
-from accel_det.models.layers.nms import Candidates, by_image, cut_to_images, join
-from accel_det.models.torchvision.base import (
-    Pixels,
-    TorchvisionDetector,
-    image_sizes,
-    precise,
-    with_boxes_in,
-)
-from accel_det.models.torchvision.geometry import Grid, Sizes, grid_anchors
+from accel_det.models.layers.box_rounds import candidates_of_rounds
+from accel_det.models.layers.canvas import Sizes, image_sizes
+from accel_det.models.layers.matching import BACKGROUND, look_up, match_by_iou, overlaps
+from accel_det.models.layers.nms import Candidates
+from accel_det.models.layers.precision import precise
+from accel_det.models.layers.sampling import ROI_STREAM, RPN_STREAM, sample_balanced
+from accel_det.models.layers.targets import with_boxes_in
+from accel_det.models.torchvision.base import Pixels, TorchvisionDetector
+from accel_det.models.torchvision.geometry import Grid, grid_anchors
 from accel_det.models.torchvision.losses import roi_losses, rpn_losses
-from accel_det.models.torchvision.matching import BACKGROUND, look_up, match_by_iou, overlaps
-from accel_det.models.torchvision.sampling import ROI_STREAM, RPN_STREAM, sample_balanced
 from accel_det.types import Batch, BoxTarget, Detections, Losses
 
 
@@ -125,27 +124,15 @@ class FasterRCNNDetector(TorchvisionDetector):
         ]
 
     def _candidates(self, images: Tensor, *, sizes: Sizes) -> Candidates:
-        """Every class of every proposal; and, as often as box_iterations says, every class of the boxes found last.
-
-        Source of the iterations: Gidaris and Komodakis, Object detection via a multi-region CNN, 2015, section 5: a box
-        that was found for a class is scored and regressed again for that class, and the boxes of all rounds together
-        go into suppression and voting. Of an image no more boxes are fed back than it may have proposals.
-        """
+        """Every class of every proposal; and those of the boxes found last, as often as box_iterations says."""
         features = self._features(images)
-        proposals = self._propose(images, features=features, sizes=sizes).proposals
-        scores, boxes = self._answers(features, proposals)
-        region, column = (scores > self.inference.score_threshold).nonzero().unbind(dim=1)
-        images_of_regions = _owners(proposals)
-        rounds = [Candidates(images_of_regions[region], boxes[region, column], scores[region, column], column)]
-        for _ in range(self.inference.box_iterations):
-            found = cut_to_images(rounds[-1], sizes, least_px=self.least_px)
-            best = by_image(found, num_images=len(images), limit=self._rpn.post_nms_top_n())
-            labels = torch.cat([of_image.labels for of_image in best])
-            scores, boxes = self._answers(features, [of_image.boxes for of_image in best])
-            rows = torch.arange(len(labels), device=labels.device)
-            again = Candidates(_owners([one.boxes for one in best]), boxes[rows, labels], scores[rows, labels], labels)
-            rounds.append(again.keep(again.scores > self.inference.score_threshold))
-        return join(rounds)
+        return candidates_of_rounds(
+            partial(self._answers, features),
+            self._propose(images, features=features, sizes=sizes).proposals,
+            sizes=sizes,
+            inference=self.inference,
+            limit=self._rpn.post_nms_top_n(),
+        )
 
     def _answers(self, features: dict[str, Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Scores (R, K) and shifted boxes (R, K, 4) of the (., 4) boxes of each image, one under the other."""
@@ -247,10 +234,3 @@ class FasterRCNNDetector(TorchvisionDetector):
             pooled = self._roi_heads.box_roi_pool(maps, boxes, [])
         logits, deltas = predictor(head(pooled.to(dtype)))
         return precise(logits), precise(deltas)
-
-
-def _owners(of_images: list[Tensor]) -> Tensor:
-    """(R,) int64, for each row of the images' tensors the position of its image."""
-    lengths = [len(rows) for rows in of_images]
-    device = of_images[0].device
-    return torch.arange(len(lengths), device=device).repeat_interleave(torch.tensor(lengths, device=device))

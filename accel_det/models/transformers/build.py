@@ -8,9 +8,10 @@ from accel_det.models.transformers.criterion import Criterion
 from accel_det.models.transformers.denoising import NoiseRule
 from accel_det.models.transformers.detector import TransformersDetector
 from accel_det.models.transformers.distribution import BinRule
-from accel_det.models.transformers.kinds import SIZES, Kind
+from accel_det.models.transformers.kinds import Kind
 from accel_det.models.transformers.losses import ClassRule
 from accel_det.models.transformers.matching import MatchRule
+from accel_det.models.transformers.sizes import SIZES
 
 __all__ = ["TransformersDetector", "TransformersOptions", "build"]
 
@@ -53,7 +54,7 @@ def _criterion(kind: Kind, config: Any, *, num_classes: int, class_weight: float
 
 def _rt_criterion(kind: Kind, config: Any, *, num_classes: int, class_weight: float) -> Criterion:
     bins = None
-    if kind.model_type == "d_fine":
+    if getattr(config, "weight_loss_fgl", 0) or getattr(config, "weight_loss_ddf", 0):
         bins = BinRule(
             config.max_num_bins,
             config.up,
@@ -61,12 +62,15 @@ def _rt_criterion(kind: Kind, config: Any, *, num_classes: int, class_weight: fl
             fine=config.weight_loss_fgl,
             distill=config.weight_loss_ddf,
         )
+    label, alpha = getattr(config, "weight_loss_vfl", 1.0), config.focal_loss_alpha
+    if kind.classes == "matchability":
+        label, alpha = config.weight_loss_mal, 1.0 if config.mal_alpha is None else config.mal_alpha
     return Criterion(
-        classes=ClassRule(kind.classes, alpha=config.focal_loss_alpha, gamma=config.focal_loss_gamma),
+        classes=ClassRule(kind.classes, alpha=alpha, gamma=config.focal_loss_gamma),
         matching=MatchRule(
             "focal", label=config.matcher_class_cost, box=config.matcher_bbox_cost, giou=config.matcher_giou_cost
         ),
-        label=class_weight * config.weight_loss_vfl,
+        label=class_weight * label,
         box=config.weight_loss_bbox,
         giou=config.weight_loss_giou,
         noise=NoiseRule(config.num_denoising, config.label_noise_ratio, config.box_noise_scale, num_classes),

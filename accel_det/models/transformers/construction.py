@@ -11,8 +11,10 @@ from transformers import AutoConfig, AutoModelForObjectDetection
 
 from accel_det.models.transformers.fresh import draw_weights
 from accel_det.models.transformers.gradients import order_gradients
-from accel_det.models.transformers.kinds import KINDS, SIZES, Kind, Settings, Size
+from accel_det.models.transformers.kinds import DINO, KINDS, Kind, kind_of
+from accel_det.models.transformers.number_types import compute_as_given
 from accel_det.models.transformers.precise import keep_boxes_precise
+from accel_det.models.transformers.sizes import SIZES, Settings, Size
 
 # Small enough for a test: the same layers, few of them, narrow.
 _TINY_RESNET: Settings = {
@@ -61,6 +63,9 @@ _TINY_GROUPED: Settings = {
 _TINY_VIT: Settings = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
 
 
+_KEPT_OF_BACKBONE = ("model_type", "out_features", "out_indices", "apply_layernorm", "pos_embed_rescale")
+
+
 @dataclass(frozen=True)
 class _Tiny:
     settings: Settings
@@ -82,6 +87,19 @@ _TINY: Mapping[str, _Tiny] = MappingProxyType(
         "lw_detr": _Tiny(
             _TINY_GROUPED,
             {**_TINY_VIT, "image_size": 64, "window_block_indices": [0, 1], "out_indices": [1, 3], "num_windows": 4},
+            32,
+        ),
+        "dab-detr": _Tiny({**_TINY_ENCODER_DECODER, "hidden_size": 32}, _TINY_RESNET, 32),
+        "deimv2": _Tiny({**_TINY_FINE, "focal_loss_gamma": 1.5}, _TINY_HGNET, 32),
+        DINO: _Tiny(
+            {
+                **_TINY_FINE,
+                "focal_loss_gamma": 1.5,
+                "encoder_in_channels": [32, 32, 32],
+                "encoder_has_trailing_conv": False,
+                "spatial_tuning_adapter_inplanes": 4,
+            },
+            {**_TINY_VIT, "intermediate_size": 48, "out_indices": [1, 2, 3]},
             32,
         ),
         "rf_detr": _Tiny(
@@ -171,6 +189,7 @@ def build_network(name: str, *, num_classes: int, options: TransformersOptions) 
         draw_weights(network, kind)
     _freeze_never_trained(network, kind)
     keep_boxes_precise(network)
+    compute_as_given(network)
     order_gradients(network)
     return Built(network, kind, multiple_px, report)
 
@@ -181,20 +200,17 @@ def _configuration(size: Size, num_classes: int, options: TransformersOptions) -
         tiny = _TINY[size.kind]
         kept = ("auxiliary_loss", "with_box_refine", "projector_scale_factors", "use_mid_position_embeddings")
         settings = {**{key: settings[key] for key in kept if key in settings}, **tiny.settings}
-        wanted: dict[str, Any] = {
-            key: backbone[key] for key in ("model_type", "out_features", "out_indices") if key in backbone
-        }
+        wanted: dict[str, Any] = {key: backbone[key] for key in _KEPT_OF_BACKBONE if key in backbone}
         backbone = {**wanted, **tiny.backbone}
-        if size.kind == "d_fine":
+        if size.kind in ("d_fine", "deimv2"):
             backbone["out_indices"] = [2, 3, 4]
     if options.num_queries is not None:
         settings["num_detection_tokens" if size.kind == "yolos" else "num_queries"] = options.num_queries
     if options.dropout is not None:
         settings["hidden_dropout_prob" if size.kind == "yolos" else "dropout"] = options.dropout
     if backbone:
-        given = {key: value for key, value in backbone.items() if value is not None}
-        settings["backbone_config"] = AutoConfig.for_model(given.pop("model_type"), **given)
-    return AutoConfig.for_model(size.kind, num_labels=num_classes, **settings)
+        settings["backbone_config"] = AutoConfig.for_model(backbone.pop("model_type"), **backbone)
+    return AutoConfig.for_model(KINDS[size.kind].model_type, num_labels=num_classes, **settings)
 
 
 def _stored(options: TransformersOptions, kind: Kind, *, num_classes: int) -> tuple[Any, str]:
@@ -208,10 +224,12 @@ def _stored(options: TransformersOptions, kind: Kind, *, num_classes: int) -> tu
             f"pretrained: {place}: no network in the Hub's format there ({_first_line(error)}); give a folder with "
             "config.json and model.safetensors, or owner/name of a repository"
         ) from None
-    if config.model_type != kind.model_type:
-        raise ValueError(
-            f"pretrained: {place}: holds a {config.model_type}, expected a {kind.model_type}; take a model of that type"
-        )
+    found_kind = kind_of(config)
+    if KINDS.get(found_kind) != kind:
+        expected = next(name for name, one in KINDS.items() if one == kind)
+        raise ValueError(f"pretrained: {place}: holds a {found_kind}, expected a {expected}; take a model of that type")
+    if found_kind == DINO:
+        config.backbone_config.pos_embed_rescale = None
     config.num_labels = num_classes
     if kind.model_type != "yolos":
         config.auxiliary_loss = True

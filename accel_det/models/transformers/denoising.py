@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from accel_det import boxes as box_ops
-from accel_det.models.torchvision.sampling import image_generator
+from accel_det.models.layers.sampling import image_generator
 from accel_det.models.transformers.objects import Objects
 
 _STREAM = "denoising"

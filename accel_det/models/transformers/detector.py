@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from accel_det.models.base import Inference, ZooModel
+from accel_det.models.layers.canvas import normalized_canvas
+from accel_det.models.layers.precision import precise, precise_type
 from accel_det.models.layers.targets import check_labels
-from accel_det.models.torchvision.geometry import normalized_canvas
 from accel_det.models.transformers.construction import Built
 from accel_det.models.transformers.criterion import Criterion
 from accel_det.models.transformers.decoding import detections
 from accel_det.models.transformers.denoising import NoisyQueries, attention_mask, noisy_queries
 from accel_det.models.transformers.native import save_native
 from accel_det.models.transformers.objects import Objects, pack_objects
-from accel_det.models.transformers.outputs import Handed, hand_through, precise, stages
+from accel_det.models.transformers.outputs import Handed, hand_through, stages
 from accel_det.types import Batch, BoxTarget, Detections, Losses
 
 _BLOCK = re.compile(r"\.(?:stages|layers?)\.(\d+)\.")
@@ -122,7 +123,7 @@ class TransformersDetector(ZooModel[BoxTarget, Detections]):
         return {**losses, name: term._replace(sum=term.sum + nothing)}
 
     def _pixels(self, batch: Batch[BoxTarget]) -> Tensor:
-        """(B, 3, H, W) normalised, 0 in the padding, in the number type of the network."""
+        """(B, 3, H, W) as the network was published with, 0 in the padding, in the number type of the network."""
         height, width = batch.images.shape[-2:]
         if height % self.multiple_px or width % self.multiple_px:
             raise ValueError(
@@ -131,9 +132,8 @@ class TransformersDetector(ZooModel[BoxTarget, Detections]):
             )
         sizes = [(rows, columns) for rows, columns in batch.sizes.tolist()]
         dtype = next(self.network.parameters()).dtype
-        return normalized_canvas(
-            batch.images, sizes, mean=IMAGENET_MEAN, std=IMAGENET_STD, divisor=self.multiple_px, dtype=dtype
-        )
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if self.kind.normalized else ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        return normalized_canvas(batch.images, sizes, mean=mean, std=std, divisor=self.multiple_px, dtype=dtype)
 
     def _mask(self, batch: Batch[BoxTarget]) -> dict[str, Tensor]:
         """(B, H, W) int64, 1 for the pixels of an image and 0 for padding, for networks that look at it."""
@@ -148,8 +148,7 @@ class TransformersDetector(ZooModel[BoxTarget, Detections]):
 
     def _frames(self, batch: Batch[BoxTarget]) -> Tensor:
         """(B, 2) height and width in pixels of what boxes are shares of."""
-        dtype = next(self.network.parameters()).dtype
-        dtype = dtype if dtype == torch.float64 else torch.float32
+        dtype = precise_type(next(self.network.parameters()).dtype)
         if self.kind.masked:
             return batch.sizes.to(batch.images.device, dtype)
         sides = torch.tensor(batch.images.shape[-2:], dtype=dtype).to(batch.images.device)

@@ -97,8 +97,7 @@ def distill_loss(
     if layers == 1:
         return refinement.corners.sum() * 0
     bins = refinement.corners.unflatten(3, (4, rule.last + 1)) / _TEMPERATURE
-    teacher = bins[-1].detach().softmax(-1)
-    divergence = F.kl_div(bins[:-1].log_softmax(-1), teacher.expand_as(bins[:-1]), reduction="none").sum(-1)
+    divergence = _divergence(bins[:-1], bins[-1].detach())
     weight = refinement.logits[-1].detach().sigmoid().amax(-1).expand(layers, -1, -1).clone()
     is_object = torch.zeros_like(weight, dtype=torch.bool)
     place = (matches.stage, matches.image, matches.query)
@@ -112,3 +111,17 @@ def distill_loss(
         mean = (loss * chosen).sum(-1) / number.clamp(min=1)
         parts.append(share * mean)
     return ((parts[0] + parts[1]) / (root[0] + root[1])).sum()
+
+
+def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """(L, ..., N) and (..., N) logits -> (L, ...) Kullback-Leibler divergence of the student from the teacher.
+
+    Its gradient is written down, the difference of the two distributions: 0 where they are equal, as they are at the
+    start. Through logarithms, rounding alone would be left there, and teach an update without an object.
+    """
+    with torch.no_grad():
+        wanted = teacher.softmax(-1)
+        value = F.kl_div(student.log_softmax(-1), wanted.expand_as(student), reduction="none").sum(-1)
+        difference = student.softmax(-1) - wanted
+    slope = (difference * student).sum(-1)
+    return value + (slope - slope.detach())

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_BEFORE_SEQUENCES = ("encoder_input_proj", "decoder_input_proj", "fusion_proj")
+
 
 def order_gradients(network: nn.Module) -> None:
     """Let gradients come in laid out as the maps are, where networks turn maps into sequences of pixels.
@@ -14,7 +16,7 @@ def order_gradients(network: nn.Module) -> None:
     that comes in is a sequence of pixels seen as a map: channels last, with an unusual first stride (torch 2.15).
     """
     for name, module in network.named_modules():
-        if name.rpartition(".")[0].endswith(("encoder_input_proj", "decoder_input_proj")):
+        if name.rpartition(".")[0].endswith(_BEFORE_SEQUENCES):
             module.register_forward_hook(_watch)
 
 

@@ -1,4 +1,4 @@
-"""What sets the types of `AutoModelForObjectDetection` apart, and the published sizes of each; nothing is imported."""
+"""What sets the types of `AutoModelForObjectDetection` apart; nothing is imported."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from types import MappingProxyType
 from typing import Any
 
 from accel_det.models.transformers.losses import ClassKind
-
-Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,9 @@ class Kind:
         denoises: noisy copies of the true boxes are trained along.
         layers_second: its stacked outputs have the layers as second dimension.
         processor: class of transformers that prepares its images.
+        normalized: the network sees colors less their mean, over their deviation, on ImageNet; else shares of 255.
         backbone: parameter names that begin so are the backbone's.
+        convolutional: whether the backbone is a ResNet or an HGNet, not a vision transformer.
         never_trained: parameters that no output depends on in training; they are frozen, because a distributed step
             waits for the gradient of every trained one.
     """
@@ -32,226 +32,61 @@ class Kind:
     masked: bool = False
     denoises: bool = False
     layers_second: bool = False
+    normalized: bool = True
     backbone: str = "model.backbone."
+    convolutional: bool = True
     never_trained: tuple[str, ...] = ()
 
-    @property
-    def convolutional(self) -> bool:
-        """Whether the backbone is a ResNet or an HGNet, not a vision transformer."""
-        return self.model_type not in ("lw_detr", "rf_detr", "yolos")
+
+def _real_time(model_type: str, classes: ClassKind, *, backbone: str = "model.backbone.") -> Kind:
+    return Kind(
+        model_type,
+        classes,
+        "RTDetrImageProcessor",
+        denoises=True,
+        layers_second=True,
+        normalized=False,
+        backbone=backbone,
+    )
 
 
+DINO = "deimv2_dinov3"
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        kind.model_type: kind
-        for kind in (
-            Kind("detr", "softmax", "DetrImageProcessor", masked=True),
-            Kind("table-transformer", "softmax", "DetrImageProcessor", masked=True),
-            Kind("conditional_detr", "focal", "ConditionalDetrImageProcessor", masked=True),
-            Kind("deformable_detr", "focal", "DeformableDetrImageProcessor", masked=True),
-            Kind("rt_detr", "varifocal", "RTDetrImageProcessor", denoises=True, layers_second=True),
-            Kind("rt_detr_v2", "varifocal", "RTDetrImageProcessor", denoises=True, layers_second=True),
-            Kind("d_fine", "varifocal", "RTDetrImageProcessor", denoises=True, layers_second=True),
-            Kind("lw_detr", "iou_aware", "DeformableDetrImageProcessor", masked=True),
-            Kind(
-                "rf_detr",
-                "iou_aware",
-                "RfDetrImageProcessor",
-                masked=True,
-                never_trained=("model.backbone.backbone.embeddings.mask_token",),
-            ),
-            Kind("yolos", "softmax", "YolosImageProcessor", backbone="vit."),
-        )
+        "detr": Kind("detr", "softmax", "DetrImageProcessor", masked=True),
+        "table-transformer": Kind("table-transformer", "softmax", "DetrImageProcessor", masked=True),
+        "conditional_detr": Kind("conditional_detr", "focal", "ConditionalDetrImageProcessor", masked=True),
+        "dab-detr": Kind("dab-detr", "focal", "ConditionalDetrImageProcessor", masked=True),
+        "deformable_detr": Kind("deformable_detr", "focal", "DeformableDetrImageProcessor", masked=True),
+        "rt_detr": _real_time("rt_detr", "varifocal"),
+        "rt_detr_v2": _real_time("rt_detr_v2", "varifocal"),
+        "d_fine": _real_time("d_fine", "varifocal"),
+        "deimv2": _real_time("deimv2", "matchability", backbone="model.conv_encoder.model."),
+        DINO: Kind(
+            "deimv2",
+            "matchability",
+            "RTDetrImageProcessor",
+            denoises=True,
+            layers_second=True,
+            backbone="model.conv_encoder.backbone.",
+            convolutional=False,
+            never_trained=("model.conv_encoder.backbone.embeddings.mask_token",),
+        ),
+        "lw_detr": Kind("lw_detr", "iou_aware", "DeformableDetrImageProcessor", masked=True, convolutional=False),
+        "rf_detr": Kind(
+            "rf_detr",
+            "iou_aware",
+            "RfDetrImageProcessor",
+            masked=True,
+            convolutional=False,
+            never_trained=("model.backbone.backbone.embeddings.mask_token",),
+        ),
+        "yolos": Kind("yolos", "softmax", "YolosImageProcessor", backbone="vit.", convolutional=False),
     }
 )
 
 
-@dataclass(frozen=True)
-class Size:
-    """One network: what differs from the defaults of its type.
-
-    Attributes:
-        kind: key of KINDS.
-        settings: of the configuration.
-        backbone: of the configuration of the backbone, with its type as "model_type"; empty where there is none.
-        multiple_px: sides of a batch image are multiples of it.
-    """
-
-    kind: str
-    settings: Settings
-    backbone: Settings
-    multiple_px: int = 32
-
-
-def _resnet(depths: list[int], *stages: str, basic: bool = False) -> Settings:
-    widths = [64, 128, 256, 512] if basic else [256, 512, 1024, 2048]
-    layer = "basic" if basic else "bottleneck"
-    return {
-        "model_type": "resnet",
-        "depths": depths,
-        "hidden_sizes": widths,
-        "layer_type": layer,
-        "out_features": list(stages or ("stage4",)),
-    }
-
-
-_R18, _R34, _R50, _R101 = [2, 2, 2, 2], [3, 4, 6, 3], [3, 4, 6, 3], [3, 4, 23, 3]
-
-
-def _rt(depths: list[int], *, basic: bool = False) -> Settings:
-    return {
-        **_resnet(depths, basic=basic),
-        "model_type": "rt_detr_resnet",
-        "out_features": None,
-        "out_indices": [2, 3, 4],
-    }
-
-
-_AUX: Settings = {"auxiliary_loss": True}
-_RT_BASIC: Settings = {"encoder_in_channels": [128, 256, 512], "hidden_expansion": 0.5}
-_RT_101: Settings = {"encoder_hidden_dim": 384, "encoder_ffn_dim": 2048, "decoder_in_channels": [384, 384, 384]}
-
-
-def _rt_sizes(kind: str) -> dict[str, Size]:
-    name = kind.replace("rt_detr", "rtdetr")
-    return {
-        f"{name}_resnet18": Size(kind, {**_RT_BASIC, "decoder_layers": 3}, _rt(_R18, basic=True)),
-        f"{name}_resnet34": Size(kind, {**_RT_BASIC, "decoder_layers": 4}, _rt(_R34, basic=True)),
-        f"{name}_resnet50": Size(kind, {}, _rt(_R50)),
-        f"{name}_resnet101": Size(kind, _RT_101, _rt(_R101)),
-    }
-
-
-def _hgnet(
-    stem: list[int], widths: tuple[list[int], list[int], list[int]], blocks: list[int], layers: int, *, lab: bool
-) -> Settings:
-    """HGNetV2 as D-FINE uses it; widths are those into, inside and out of each stage."""
-    into, inside, out = widths
-    return {
-        "model_type": "hgnet_v2",
-        "stem_channels": stem,
-        "stage_in_channels": into,
-        "stage_mid_channels": inside,
-        "stage_out_channels": out,
-        "hidden_sizes": out,
-        "stage_num_blocks": blocks,
-        "stage_numb_of_layers": [layers] * 4,
-        "stage_downsample": [False, True, True, True],
-        "stage_light_block": [False, False, True, True],
-        "stage_kernel_size": [3, 3, 5, 5],
-        "use_learnable_affine_block": lab,
-        "out_indices": [2, 3, 4],
-    }
-
-
-_B0 = _hgnet([3, 16, 16], ([16, 64, 256, 512], [16, 32, 64, 128], [64, 256, 512, 1024]), [1, 1, 2, 1], 3, lab=True)
-_B2 = _hgnet([3, 24, 32], ([32, 96, 384, 768], [32, 64, 128, 256], [96, 384, 768, 1536]), [1, 1, 3, 1], 4, lab=True)
-_B4 = _hgnet(
-    [3, 32, 48], ([48, 128, 512, 1024], [48, 96, 192, 384], [128, 512, 1024, 2048]), [1, 1, 3, 1], 6, lab=False
-)
-_B5 = _hgnet(
-    [3, 32, 64], ([64, 128, 512, 1024], [64, 128, 256, 512], [128, 512, 1024, 2048]), [1, 2, 5, 2], 6, lab=False
-)
-_POINTS: Settings = {"decoder_n_points": [3, 6, 3]}
-_NANO: Settings = {
-    "encoder_in_channels": [512, 1024],
-    "decoder_in_channels": [128, 128],
-    "decoder_n_points": [6, 6],
-    "feat_strides": [16, 32],
-    "num_feature_levels": 2,
-    "encode_proj_layers": [1],
-    "encoder_hidden_dim": 128,
-    "encoder_ffn_dim": 512,
-    "decoder_ffn_dim": 512,
-    "d_model": 128,
-    "hidden_expansion": 0.34,
-    "depth_mult": 0.5,
-    "decoder_layers": 3,
-}
-_SMALL: Settings = {
-    **_POINTS,
-    "encoder_in_channels": [256, 512, 1024],
-    "hidden_expansion": 0.5,
-    "depth_mult": 0.34,
-    "decoder_layers": 3,
-}
-_MEDIUM: Settings = {**_POINTS, "encoder_in_channels": [384, 768, 1536], "depth_mult": 0.67, "decoder_layers": 4}
-
-
-def _lw_vit(width: int, layers: int, windowed: list[int], out: list[int]) -> Settings:
-    return {
-        "model_type": "lw_detr_vit",
-        "image_size": 1024,
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "window_block_indices": windowed,
-        "out_indices": out,
-    }
-
-
-def _rf(image_px: int, *, layers: int, patch_px: int, windows: int, out: tuple[int, ...]) -> Size:
-    backbone: Settings = {
-        "model_type": "rf_detr_dinov2",
-        "hidden_size": 384,
-        "num_attention_heads": 6,
-        "num_register_tokens": 0,
-        "image_size": image_px,
-        "patch_size": patch_px,
-        "num_windows": windows,
-        "out_features": [f"stage{number}" for number in out],
-    }
-    return Size("rf_detr", {"decoder_layers": layers}, backbone, multiple_px=patch_px * windows)
-
-
-def _yolos(width: int, heads: int, image_px: tuple[int, int], *, middle: bool) -> Size:
-    settings: Settings = {
-        "hidden_size": width,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * width,
-        "image_size": list(image_px),
-        "use_mid_position_embeddings": middle,
-    }
-    return Size("yolos", settings, {}, multiple_px=16)
-
-
-_LEVELS = ("stage2", "stage3", "stage4")
-_WINDOWED_10 = [0, 1, 3, 6, 7, 9]
-
-SIZES: Mapping[str, Size] = MappingProxyType(
-    {
-        "detr_resnet50": Size("detr", _AUX, _resnet(_R50)),
-        "detr_resnet101": Size("detr", _AUX, _resnet(_R101)),
-        "table_transformer_resnet18": Size("table-transformer", {**_AUX, "num_queries": 15}, _resnet(_R18, basic=True)),
-        "conditional_detr_resnet50": Size("conditional_detr", _AUX, _resnet(_R50)),
-        "deformable_detr_resnet50": Size("deformable_detr", _AUX, _resnet(_R50, *_LEVELS)),
-        "deformable_detr_refine_resnet50": Size(
-            "deformable_detr", {**_AUX, "with_box_refine": True}, _resnet(_R50, *_LEVELS)
-        ),
-        **_rt_sizes("rt_detr"),
-        **_rt_sizes("rt_detr_v2"),
-        "dfine_n": Size("d_fine", _NANO, {**_B0, "out_indices": [3, 4]}),
-        "dfine_s": Size("d_fine", _SMALL, _B0),
-        "dfine_m": Size("d_fine", _MEDIUM, _B2),
-        "dfine_l": Size("d_fine", _POINTS, _B4),
-        "dfine_x": Size("d_fine", {**_POINTS, **_RT_101}, _B5),
-        "lwdetr_tiny": Size(
-            "lw_detr",
-            {"projector_scale_factors": [1.0], "num_queries": 100},
-            _lw_vit(192, 6, [0, 2, 4], [1, 3, 5]),
-            multiple_px=64,
-        ),
-        "lwdetr_small": Size(
-            "lw_detr", {"projector_scale_factors": [1.0]}, _lw_vit(192, 10, _WINDOWED_10, [2, 4, 5, 9]), multiple_px=64
-        ),
-        "lwdetr_medium": Size(
-            "lw_detr", {"projector_scale_factors": [1.0]}, _lw_vit(384, 10, _WINDOWED_10, [2, 4, 5, 9]), multiple_px=64
-        ),
-        "rfdetr_nano": _rf(384, layers=2, patch_px=16, windows=2, out=(3, 6, 9, 12)),
-        "rfdetr_small": _rf(512, layers=3, patch_px=16, windows=2, out=(3, 6, 9, 12)),
-        "rfdetr_medium": _rf(576, layers=4, patch_px=16, windows=2, out=(3, 6, 9, 12)),
-        "rfdetr_base": _rf(560, layers=3, patch_px=14, windows=4, out=(2, 5, 8, 11)),
-        "yolos_tiny": _yolos(192, 3, (800, 1333), middle=False),
-        "yolos_small": _yolos(384, 6, (512, 864), middle=True),
-        "yolos_base": _yolos(768, 12, (800, 1344), middle=True),
-    }
-)
+def kind_of(config: Any) -> str:
+    """Key of KINDS for a configuration of transformers, or its own type where that is not among them."""
+    backbone = getattr(getattr(config, "backbone_config", None), "model_type", "")
+    return DINO if config.model_type == "deimv2" and backbone == "dinov3_vit" else str(config.model_type)

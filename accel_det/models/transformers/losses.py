@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from accel_det import boxes as box_ops
-from accel_det.models.transformers.matching import Matches, generalized_iou, paired_iou
+from accel_det.models.transformers.matching import Matches
 from accel_det.models.transformers.objects import Objects
 
-ClassKind = Literal["softmax", "focal", "varifocal", "iou_aware"]
+ClassKind = Literal["softmax", "focal", "varifocal", "matchability", "iou_aware"]
 
 
 class ClassRule(NamedTuple):
@@ -21,8 +21,8 @@ class ClassRule(NamedTuple):
 
     Attributes:
         kind: "softmax" is DETR's, with a last logit for no object; all others are sigmoids per class.
-        alpha: weight of objects (focal) or of background (varifocal), or exponent of the score (iou_aware).
-        gamma: exponent of the score that background is weighted with.
+        alpha: weight of objects (focal) or of background (varifocal, matchability), or exponent of the score (iou_aware).
+        gamma: exponent of the score that background is weighted with, and of an object's IoU (matchability).
         no_object: weight of queries without an object; "softmax" alone has it.
     """
 
@@ -57,7 +57,7 @@ def look_up(boxes: Tensor, objects: Objects, matches: Matches) -> Matched:
     """(S, B, Q, 4) boxes and the matches -> the pairs."""
     found = boxes[matches.stage, matches.image, matches.query]
     truth = objects.boxes[matches.box]
-    quality = paired_iou(box_ops.cxcywh_to_xyxy(found.detach()), box_ops.cxcywh_to_xyxy(truth))
+    quality = box_ops.paired_iou(box_ops.cxcywh_to_xyxy(found.detach()), box_ops.cxcywh_to_xyxy(truth))
     return Matched(found, truth, quality, (matches.stage, matches.image, matches.query, objects.labels[matches.box]))
 
 
@@ -88,7 +88,7 @@ def box_losses(matched: Matched, *, weights: Tensor | None = None) -> tuple[Tens
     Source: Carion et al., 2020, equation 7.
     """
     distance = (matched.found - matched.truth).abs().sum(1)
-    overlap = generalized_iou(box_ops.cxcywh_to_xyxy(matched.found), box_ops.cxcywh_to_xyxy(matched.truth))
+    overlap = box_ops.generalized_iou(box_ops.cxcywh_to_xyxy(matched.found), box_ops.cxcywh_to_xyxy(matched.truth))
     if weights is None:
         return distance.sum(), (1 - overlap).sum()
     return (distance * weights).sum(), ((1 - overlap) * weights).sum()
@@ -119,6 +119,15 @@ def _varifocal(logits: Tensor, matched: Matched, rule: ClassRule) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, wanted, weight=weight, reduction="none")
 
 
+def _matchability(logits: Tensor, matched: Matched, rule: ClassRule) -> Tensor:
+    """Source: Huang et al., DEIM, 2025, equation 4; the target of an object is a power of its IoU, its weight is 1."""
+    wanted, is_object = torch.zeros_like(logits), torch.zeros_like(logits)
+    wanted[matched.place] = matched.quality**rule.gamma
+    is_object[matched.place] = 1
+    weight = rule.alpha * logits.detach().sigmoid() ** rule.gamma * (1 - is_object) + is_object
+    return F.binary_cross_entropy_with_logits(logits, wanted, weight=weight, reduction="none")
+
+
 def _iou_aware(logits: Tensor, matched: Matched, rule: ClassRule) -> Tensor:
     """Source: Chen et al., LW-DETR, 2024, equation 1; the weight of background carries a gradient, as published."""
     score = logits.sigmoid()
@@ -132,4 +141,4 @@ def _iou_aware(logits: Tensor, matched: Matched, rule: ClassRule) -> Tensor:
     return -positive * F.logsigmoid(logits) - negative * F.logsigmoid(-logits)
 
 
-_BY_KIND = {"focal": _focal, "varifocal": _varifocal, "iou_aware": _iou_aware}
+_BY_KIND = {"focal": _focal, "varifocal": _varifocal, "matchability": _matchability, "iou_aware": _iou_aware}

@@ -84,7 +84,7 @@ def _costs(logits: Tensor, boxes: Tensor, objects: Objects, rule: MatchRule) -> 
         label = -score if rule.score == "softmax" else _focal_cost(score)
         found = boxes[image]
         distance = (found - truth).abs().sum(-1)
-        overlap = generalized_iou(box_ops.cxcywh_to_xyxy(found), box_ops.cxcywh_to_xyxy(truth))
+        overlap = box_ops.generalized_iou(box_ops.cxcywh_to_xyxy(found), box_ops.cxcywh_to_xyxy(truth))
         parts.append(rule.box * distance + rule.label * label - rule.giou * overlap)
     largest = torch.finfo(logits.dtype).max
     cost = torch.cat(parts).nan_to_num(nan=largest, posinf=largest, neginf=largest)
@@ -127,28 +127,3 @@ def _union(pairs: Table, *, num_stages: int) -> Table:
     chosen = unique[:, np.sort(order[first])]
     stage = np.repeat(np.arange(num_stages), chosen.shape[1])
     return np.concatenate((stage[None], np.tile(chosen, (1, num_stages))))
-
-
-def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
-    """(..., 4) and (..., 4) xyxy, pair by pair or broadcast -> (...) in [-1, 1].
-
-    Source: Rezatofighi et al., Generalized Intersection over Union, 2019, algorithm 1.
-    """
-    tiny = torch.finfo(first.dtype).tiny
-    overlap, union = _overlap_and_union(first, second)
-    corners = torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(first[..., :2], second[..., :2])
-    hull = corners.clamp(min=0).prod(-1)
-    return overlap / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
-
-
-def paired_iou(first: Tensor, second: Tensor) -> Tensor:
-    """(M, 4) and (M, 4) xyxy -> (M,) intersection over union, pair by pair."""
-    overlap, union = _overlap_and_union(first, second)
-    return overlap / union.clamp(min=torch.finfo(first.dtype).tiny)
-
-
-def _overlap_and_union(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    corners = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
-    overlap = corners.clamp(min=0).prod(-1)
-    areas = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(-1)
-    return overlap, areas - overlap

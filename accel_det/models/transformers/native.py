@@ -34,4 +34,4 @@ def save_native(network: Any, kind: Kind, folder: Path, *, classes: Sequence[str
     network.save_pretrained(folder, state_dict=state)
     processor: Any = getattr(transformers, kind.processor)
     size = {"shortest_edge": size_px, "longest_edge": 1333} if kind.masked else {"height": size_px, "width": size_px}
-    processor(size=size, do_pad=kind.masked).save_pretrained(folder)
+    processor(size=size, do_pad=kind.masked, do_normalize=kind.normalized).save_pretrained(folder)

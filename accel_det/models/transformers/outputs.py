@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from accel_det.models.layers.precision import precise
+
 
 class Refinement(NamedTuple):
     """How D-FINE's decoder layers moved the sides of their boxes.
@@ -124,8 +126,3 @@ def _with_encoder(decoder: Stages, handed: Handed) -> Stages:
         torch.cat((boxes[None], decoder.boxes)),
         decoder.refinement,
     )
-
-
-def precise(values: Tensor) -> Tensor:
-    """In float32 at least."""
-    return values if values.dtype == torch.float64 else values.float()

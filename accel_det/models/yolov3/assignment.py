@@ -171,7 +171,7 @@ def best_overlap(predicted: Tensor, packed: PackedBoxes, lengths: list[int]) -> 
 
 def _padded(packed: PackedBoxes, lengths: list[int], *, longest: int) -> tuple[Tensor, Tensor]:
     """(B, N, 4) boxes and (B, N) whether they are crowds; empty boxes, which overlap nothing, fill the rows up."""
-    first = torch.tensor([0, *lengths[:-1]], device=packed.boxes.device).cumsum(0)
+    first = torch.searchsorted(packed.image, torch.arange(len(lengths), device=packed.image.device))
     place = torch.arange(packed.image.shape[0], device=packed.boxes.device) - first[packed.image]
     boxes = packed.boxes.new_zeros((len(lengths), longest, 4))
     crowd = torch.zeros((len(lengths), longest), dtype=torch.bool, device=packed.boxes.device)

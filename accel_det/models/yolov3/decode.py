@@ -11,6 +11,7 @@ from torch import Tensor
 
 from accel_det import boxes as box_ops
 from accel_det.models.layers.nms import Candidates
+from accel_det.models.layers.precision import precise
 from accel_det.models.yolov3.network import BOX_CHANNELS
 
 # No box is a thousand times its anchor, and beyond that its area would soon be infinite.
@@ -39,7 +40,7 @@ def decode_boxes(logits: Tensor, *, anchors: Tensor, corners: Tensor, stride: in
 def decode_level(raw: Tensor, anchors_px: Tensor, *, stride: int) -> Tensor:
     """(B, A, 5 + K, H, W) logits and (A, 2) anchors in pixels -> (B, A * H * W, 4) xyxy, pixels of the batch image."""
     num_images, num_anchors, _, height, width = raw.shape
-    logits = wide(raw[:, :, :4]).permute(0, 1, 3, 4, 2).reshape(-1, 4)
+    logits = precise(raw[:, :, :4]).permute(0, 1, 3, 4, 2).reshape(-1, 4)
     rows, columns = torch.arange(height, device=raw.device), torch.arange(width, device=raw.device)
     corners = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
     shape = (num_images, num_anchors, height, width, 2)
@@ -66,9 +67,9 @@ def level_candidates(
     """
     with torch.autocast(raw.device.type, enabled=False):
         # No class probability is above 1: a cell whose objectness is too low cannot reach the threshold.
-        objectness = wide(raw[:, :, BOX_CHANNELS - 1]).sigmoid()
+        objectness = precise(raw[:, :, BOX_CHANNELS - 1]).sigmoid()
         image, anchor, row, column = (objectness > score_threshold).nonzero().unbind(dim=1)
-        picked = wide(raw[image, anchor, :, row, column])
+        picked = precise(raw[image, anchor, :, row, column])
         boxes = decode_boxes(
             picked[:, :4],
             anchors=anchors_px.to(picked.dtype)[anchor],
@@ -80,7 +81,3 @@ def level_candidates(
         scores = objectness[image, anchor, row, column][:, None] * probabilities
         which, label = (scores > score_threshold).nonzero().unbind(dim=1)
         return Candidates(image[which], boxes[which], scores[which, label], label)
-
-
-def wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

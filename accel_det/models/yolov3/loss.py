@@ -95,7 +95,7 @@ def level_losses(
 def _box_loss(logits: Tensor, predicted: Tensor, truth: Tensor, matches: LevelMatches, *, rule: LossRule) -> Tensor:
     """(T,) loss of each candidate's box."""
     if rule.box == "giou":
-        return 1 - overlaps(predicted, truth)[1]
+        return 1 - box_ops.generalized_iou(predicted, truth)
     if rule.box == "logistic":
         center = F.binary_cross_entropy_with_logits(logits[:, :2], matches.offsets, reduction="none")
     else:
@@ -109,7 +109,7 @@ def _object_loss(logits: Tensor, predicted: Tensor, truth: Tensor, *, rule: Loss
     """(T,) loss of each candidate's objectness."""
     if rule.object == "certain":
         return F.softplus(-logits)
-    overlap, _ = overlaps(predicted.detach(), truth)
+    overlap = box_ops.paired_iou(predicted.detach(), truth)
     return (logits.sigmoid() - overlap).square() / 2
 
 
@@ -118,16 +118,3 @@ def _class_loss(logits: Tensor, matches: LevelMatches, *, rule: LossRule) -> Ten
     if rule.classes == "softmax":
         return F.cross_entropy(logits, matches.labels, reduction="none")
     return F.binary_cross_entropy_with_logits(logits, matches.classes, reduction="none").sum(dim=1)
-
-
-def overlaps(predicted: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalized IoU of (T, 4) xyxy boxes pair by pair; no box may be empty.
-
-    Source: Rezatofighi et al., Generalized IoU, 2019, algorithm 1.
-    """
-    inner = torch.minimum(predicted[:, 2:], truth[:, 2:]) - torch.maximum(predicted[:, :2], truth[:, :2])
-    outer = torch.maximum(predicted[:, 2:], truth[:, 2:]) - torch.minimum(predicted[:, :2], truth[:, :2])
-    common, hull = inner.clamp(min=0).prod(dim=1), outer.prod(dim=1)
-    union = (predicted[:, 2:] - predicted[:, :2]).prod(dim=1) + box_ops.area(truth) - common
-    iou = common / union
-    return iou, iou - (hull - union) / hull

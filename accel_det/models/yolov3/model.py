@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from accel_det.models.base import Inference, ZooModel
 from accel_det.models.layers.blocks import ConvBnAct
-from accel_det.models.layers.nms import Candidates, suppress
+from accel_det.models.layers.canvas import unit_canvas
+from accel_det.models.layers.nms import join, suppress
+from accel_det.models.layers.precision import precise_type
 from accel_det.models.layers.targets import PackedBoxes, check_labels, pack_targets
 from accel_det.models.yolov3.assignment import Grid, LevelMatches, best_overlap, match_level
 from accel_det.models.yolov3.decode import decode_level, level_candidates
@@ -93,7 +95,7 @@ class YoloV3(ZooModel[BoxTarget, Detections]):
 
     def losses(self, batch: Batch[BoxTarget]) -> Losses:
         check_labels(batch.targets, batch.frames, num_classes=self.network.num_classes)
-        raw = self.network(self._normalized(batch.images))
+        raw = self._raw(batch.images)
         packed = self._packed(batch)
         lengths = [target.boxes.shape[0] for target in batch.targets]
         losses: Losses = {}
@@ -119,7 +121,7 @@ class YoloV3(ZooModel[BoxTarget, Detections]):
 
     def predict(self, batch: Batch[BoxTarget]) -> list[Detections]:
         """Boxes cut to the batch image; an image's own part of it is known to whoever reads its placement."""
-        raw = self.network(self._normalized(batch.images))
+        raw = self._raw(batch.images)
         levels = [
             level_candidates(
                 level,
@@ -132,7 +134,7 @@ class YoloV3(ZooModel[BoxTarget, Detections]):
         ]
         height, width = batch.images.shape[-2:]
         return suppress(
-            Candidates(*(torch.cat(columns) for columns in zip(*levels, strict=True))),
+            join(levels),
             self.inference,
             num_images=batch.images.shape[0],
             height=height,
@@ -157,24 +159,18 @@ class YoloV3(ZooModel[BoxTarget, Detections]):
         """How many of them the published files for starting a training hold."""
         return self.network.pretrained_layers
 
-    def _normalized(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> [0, 1] in the type of the weights."""
-        height, width = images.shape[-2:]
-        coarsest = self.network.strides[-1]
-        if height % coarsest or width % coarsest:
-            raise ValueError(
-                f"images of {height}x{width} pixels: YOLOv3 takes multiples of {coarsest}; "
-                "set the image size, or pad to such a multiple"
-            )
-        return images.to(self._dtype(), memory_format=torch.channels_last) / 255
+    def _raw(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) uint8 -> logits of every level."""
+        canvas = unit_canvas(images, multiple_px=self.network.strides[-1], dtype=self._dtype())
+        raw: list[Tensor] = self.network(canvas)
+        return raw
 
     def _dtype(self) -> torch.dtype:
         return next(self.network.parameters()).dtype
 
     def _packed(self, batch: Batch[BoxTarget]) -> PackedBoxes:
         """In float64 for a float64 model, else in float32."""
-        dtype = torch.float64 if self._dtype() == torch.float64 else torch.float32
-        return pack_targets(batch.targets, device=batch.images.device, dtype=dtype)
+        return pack_targets(batch.targets, device=batch.images.device, dtype=precise_type(self._dtype()))
 
     @torch.no_grad()
     def _matches(self, batch: Batch[BoxTarget], packed: PackedBoxes) -> list[tuple[Grid, LevelMatches]]:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from accel_det.models.base import Inference, ZooModel
-from accel_det.models.layers.nms import Candidates, suppress
+from accel_det.models.layers.canvas import unit_canvas
+from accel_det.models.layers.nms import join, suppress
+from accel_det.models.layers.precision import precise_type
 from accel_det.models.layers.targets import check_boxes, check_labels, pack_targets
 from accel_det.models.yolov5.assignment import LevelMatches, match_level
 from accel_det.models.yolov5.decode import level_candidates
@@ -36,7 +38,7 @@ class YoloV5(ZooModel[BoxTarget, Detections]):
 
     def losses(self, batch: Batch[BoxTarget]) -> Losses:
         check_labels(batch.targets, batch.frames, num_classes=self.network.num_classes)
-        raw = self.network(self._normalized(batch.images))
+        raw = self._raw(batch.images)
         height, width = batch.images.shape[-2:]
         losses: Losses = {}
         for index, matches in enumerate(self._matches(batch)):
@@ -58,14 +60,14 @@ class YoloV5(ZooModel[BoxTarget, Detections]):
 
     def predict(self, batch: Batch[BoxTarget]) -> list[Detections]:
         """Boxes cut to the batch image; an image's own part of it is known to whoever reads its placement."""
-        raw = self.network(self._normalized(batch.images))
+        raw = self._raw(batch.images)
         levels = [
             level_candidates(level, anchors, stride=stride, score_threshold=self.inference.score_threshold)
             for level, anchors, stride in zip(raw, self.anchors_px, self.network.strides, strict=True)
         ]
         height, width = batch.images.shape[-2:]
         return suppress(
-            Candidates(*(torch.cat(columns) for columns in zip(*levels, strict=True))),
+            join(levels),
             self.inference,
             num_images=batch.images.shape[0],
             height=height,
@@ -73,18 +75,11 @@ class YoloV5(ZooModel[BoxTarget, Detections]):
             max_candidates=self.options.max_candidates,
         )
 
-    def _normalized(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> [0, 1] in the type of the weights."""
-        height, width = images.shape[-2:]
-        multiple = self.network.strides[-1]
-        if height % multiple or width % multiple:
-            raise ValueError(
-                f"images of {height}x{width} pixels: this YOLOv5 takes multiples of {multiple}; "
-                "set the image size, or pad to such a multiple"
-            )
-        # Channels last: the convolutions of a small network are a sixth faster with it on a CPU.
+    def _raw(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) uint8 -> logits of every level."""
         dtype = next(self.network.parameters()).dtype
-        return images.to(dtype, memory_format=torch.channels_last) / 255
+        raw: list[Tensor] = self.network(unit_canvas(images, multiple_px=self.network.strides[-1], dtype=dtype))
+        return raw
 
     def compilable(self) -> list[nn.Module]:
         return [self.network]
@@ -93,10 +88,8 @@ class YoloV5(ZooModel[BoxTarget, Detections]):
     def _matches(self, batch: Batch[BoxTarget]) -> list[LevelMatches]:
         """Per level; in float64 for a float64 model, else in float32."""
         check_boxes(batch.targets, batch.frames)
-        double = next(self.network.parameters()).dtype == torch.float64
-        packed = pack_targets(
-            batch.targets, device=batch.images.device, dtype=torch.float64 if double else torch.float32
-        )
+        dtype = precise_type(next(self.network.parameters()).dtype)
+        packed = pack_targets(batch.targets, device=batch.images.device, dtype=dtype)
         height, width = batch.images.shape[-2:]
         return [
             match_level(

@@ -1,5 +1,4 @@
-"""Which anchor answers for which object: the assignment rules of torchvision's detectors, without waiting for the
-device.
+"""Which anchor answers for which object: the rules of R-FCN and of torchvision's detectors, without waiting for the device.
 
 torchvision's own matchers index with boolean masks, which stops the host at every image until the device has caught
 up; here every result has a shape that is known beforehand. A crowd region is never an object, and an anchor that is no
@@ -72,7 +71,8 @@ def match_by_iou(found: Overlaps, *, foreground_iou: float, background_iou: floa
     Returns:
         (A,) int64, index of the object, BACKGROUND or IGNORED.
 
-    Source: torchvision.models.detection._utils.Matcher (BSD); beyond it, what lies in a crowd region is ignored.
+    Source: torchvision.models.detection._utils.Matcher (BSD); beyond it, what lies in a crowd region is ignored, and an
+    object that no anchor overlaps is learnt by none, where torchvision gives it every anchor.
     """
     iou, in_crowd = found
     if iou.shape[0] == 0:
@@ -82,7 +82,7 @@ def match_by_iou(found: Overlaps, *, foreground_iou: float, background_iou: floa
     matches = torch.where(best_iou >= foreground_iou, best_object, unmatched)
     if keep_best:
         row_best = iou.amax(dim=1, keepdim=True)
-        is_best = ((iou == row_best) & (row_best >= 0)).any(dim=0)
+        is_best = ((iou == row_best) & (row_best > 0)).any(dim=0)  # what nothing overlaps has no best anchor
         matches = torch.where(is_best, best_object, matches)
     return _ignore_crowds(matches, in_crowd)
 
