@@ -1,5 +1,6 @@
 """Exports of a run, and their way to the Hub."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from accel_det.data.records import DetectionTable
 from accel_det.engine.console import Console
 from accel_det.engine.runtime import versions
 from accel_det.engine.state import Counters
+from accel_det.models.zoo import OptionValue
 from accel_det.publish.export import write_export
 from accel_det.publish.hub import BackgroundPusher, Destination
 from accel_det.publish.info import ExportInfo, SplitInfo, TrainingInfo
@@ -24,6 +26,9 @@ class Publisher:
 
     Args:
         active: whether this is the first process; the others do nothing.
+
+    Attributes:
+        options: with which exports build the network again; those of the configuration, until they are set.
     """
 
     def __init__(self, folder: Path, config: Config, tables: Tables, *, speaker: Console, active: bool) -> None:
@@ -31,6 +36,7 @@ class Publisher:
         self._config = config
         self._tables = tables
         self._speaker = speaker
+        self.options: Mapping[str, OptionValue] = config.model.options
         push = config.push
         self._pusher = (
             BackgroundPusher(Destination(push.repo, private=push.private), report=speaker.say)
@@ -57,7 +63,7 @@ class Publisher:
         return ExportInfo(
             name=config.name,
             model=config.model.name,
-            options=config.model.options,
+            options=self.options,
             classes=self._tables.train.classes,
             resize=resize_rule(config),
             inference=inference(config),

@@ -81,7 +81,9 @@ def check_space(space: Space, config: str | Path, overrides: Sequence[str]) -> N
     for key in space:
         name = key.removeprefix("model.options.")
         if known and name != key and name not in known:
-            raise ConfigError(f"space: `{key}`: {model} has no such option; `accel-det models {model}` lists those it has")
+            raise ConfigError(
+                f"space: `{key}`: {model} has no such option; `accel-det models {model}` lists those it has"
+            )
 
 
 def starting_point(space: Space, values: Mapping[str, Any]) -> dict[str, str]:

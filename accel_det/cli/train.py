@@ -149,6 +149,7 @@ def _make_job(
     network = compose.make_network(
         config, num_classes=len(tables.train.classes), device_type=accelerator.device.type, table=tables.train
     )
+    publisher.options = network.model.lasting_options(config.model.options)
     model = network.model.to(accelerator.device)
     compose.compile_network(model, config)
     optimizer = make_optimizer(model, config.optimizer)

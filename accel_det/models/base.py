@@ -2,7 +2,8 @@
 
 import re
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
@@ -98,6 +99,11 @@ class ZooModel(nn.Module, ABC, Generic[TargetT, PredictionT]):
             return None
         layer = _LAYER.search(inside)
         return 0 if layer is None else int(layer[1]) if layer[1] else int(layer[2]) + 1
+
+    def lasting_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The options with which an export builds this network again, on any machine: those that it was built with,
+        unless they name files or repositories that may not be there any more."""
+        return options
 
     def rehearse(self, batch: Batch[TargetT]) -> None:
         """Run what the prediction of an image costs, up to the first choice that depends on numbers, for counting.

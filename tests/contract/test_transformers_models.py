@@ -1,5 +1,6 @@
 """The DETR family beside transformers itself: answers, folders, frozen parts, crowded images."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -129,6 +130,31 @@ def test_a_stored_network_is_loaded_with_heads_for_the_classes_of_the_data(tmp_p
     assert all(term.sum.isfinite() for term in losses.values())
     kept = "network.model.encoder.aifi.0.layers.0.mlp.fc1.weight"
     assert torch.equal(other.state_dict()[kept], model.state_dict()[kept])
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_an_export_of_a_network_that_began_with_stored_weights_needs_them_no_more(name: str, tmp_path: Path) -> None:
+    build_tiny(name).save_native(tmp_path / "stored", classes=["cat", "dog", "owl"], size_px=64)
+    given = {"pretrained": str(tmp_path / "stored"), "backbone_norm": "frozen"}
+    first: Any = zoo.build(name, num_classes=5, options=given).eval()
+    _move(first)
+    lasting = first.lasting_options(given)
+    assert sorted(lasting) == ["backbone_norm", "configuration"]
+    shutil.rmtree(tmp_path / "stored")
+    again: Any = zoo.build(name, num_classes=5, options=lasting).eval()
+    again.load_state_dict(first.state_dict())
+    batch = scene((2, 0), size_px=64)
+    with torch.no_grad():
+        for one, other in zip(first.predict(batch), again.predict(batch), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert first.multiple_px == again.multiple_px
+    assert build_tiny(name).lasting_options({"scale": "tiny"}) == {"scale": "tiny"}
+
+
+def test_a_configuration_that_transformers_does_not_know_is_refused() -> None:
+    for text in ("{", "[]", '{"model_type": "nonsense"}'):
+        with pytest.raises(ValueError, match="configuration: not one of transformers"):
+            zoo.build("rtdetr_v2_resnet18", num_classes=3, options={"configuration": text})
 
 
 def test_a_folder_of_another_type_or_without_a_network_is_refused(tmp_path: Path) -> None:

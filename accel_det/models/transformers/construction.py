@@ -1,5 +1,6 @@
 """The networks of transformers, built from a configuration without a download, or from stored weights."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -126,6 +127,8 @@ class TransformersOptions:
         backbone_norm: "frozen" keeps the statistics, scales and shifts of the backbone's batch norms as the weights
             have them, and trains neither its stem nor, in the types with a plain ResNet, its first stage: as published,
             with pretrained weights. "batch" trains all of it, which random weights need.
+        configuration: JSON of transformers' configuration, in place of the size's own. Exports of networks that began with
+            stored weights hold it, so that they need these weights no more.
         num_queries: boxes that are predicted at most; None keeps the size's own.
         dropout: in encoder and decoder, in [0, 1); None keeps the type's own.
         class_weight: factor of the class loss. Conditional and Deformable DETR were published with 2, and
@@ -136,6 +139,7 @@ class TransformersOptions:
     revision: str | None = None
     scale: Literal["published", "tiny"] = "published"
     backbone_norm: Literal["batch", "frozen"] = "batch"
+    configuration: str | None = None
     num_queries: int | None = None
     dropout: float | None = None
     class_weight: float = 1.0
@@ -145,6 +149,8 @@ class TransformersOptions:
             raise ValueError(f"revision is {self.revision!r} without pretrained: name the repository, or leave it out")
         if self.pretrained is not None and (self.scale != "published" or self.num_queries is not None):
             raise ValueError(f"scale and num_queries come with pretrained ({self.pretrained}): leave both out")
+        if self.configuration is not None and (self.pretrained or self.scale != "published" or self.num_queries):
+            raise ValueError("configuration says all of the network: leave pretrained, scale and num_queries out")
         if self.num_queries is not None and self.num_queries < 1:
             raise ValueError(f"num_queries is {self.num_queries}, expected at least 1")
         if self.dropout is not None and not 0 <= self.dropout < 1:
@@ -178,7 +184,10 @@ def build_network(name: str, *, num_classes: int, options: TransformersOptions) 
     kind = KINDS[size.kind]
     report = ""
     make: Callable[[Any], Any] = AutoModelForObjectDetection.from_config
-    if options.pretrained is None:
+    if options.configuration is not None:
+        network = make(_given_configuration(options.configuration, num_classes))
+        multiple_px = _multiple_px(network.config, otherwise=size.multiple_px)
+    elif options.pretrained is None:
         network = make(_configuration(size, num_classes, options))
         multiple_px = _TINY[size.kind].multiple_px if options.scale == "tiny" else size.multiple_px
     else:
@@ -211,6 +220,18 @@ def _configuration(size: Size, num_classes: int, options: TransformersOptions) -
     if backbone:
         settings["backbone_config"] = AutoConfig.for_model(backbone.pop("model_type"), **backbone)
     return AutoConfig.for_model(KINDS[size.kind].model_type, num_labels=num_classes, **settings)
+
+
+def _given_configuration(text: str, num_classes: int) -> Any:
+    try:
+        values = json.loads(text)
+        config = AutoConfig.for_model(values.pop("model_type"), **values)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"configuration: not one of transformers ({_first_line(error)}); export the run again"
+        ) from None
+    config.num_labels = num_classes
+    return config
 
 
 def _stored(options: TransformersOptions, kind: Kind, *, num_classes: int) -> tuple[Any, str]:

@@ -4,7 +4,7 @@ Letters: B images, H and W of the batch image, S stages, Q queries, C classes, P
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,13 @@ class TransformersDetector(ZooModel[BoxTarget, Detections]):
     def save_native(self, folder: Path, *, classes: Sequence[str], size_px: int) -> None:
         """Write a folder that plain transformers loads with `from_pretrained`; see `native.save_native`."""
         save_native(self.network, self.kind, folder, classes=classes, size_px=size_px)
+
+    def lasting_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Without the place of stored weights, whose configuration goes into the options instead."""
+        if options.get("pretrained") is None:
+            return options
+        kept = {key: value for key, value in options.items() if key not in ("pretrained", "revision")}
+        return kept | {"configuration": self.network.config.to_json_string(use_diff=False)}
 
     def layer_of(self, parameter_name: str) -> int | None:
         """The stage of a ResNet or HGNet, the block of a vision transformer, 0 for what comes before them.
