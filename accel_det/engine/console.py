@@ -88,7 +88,9 @@ class Console:
     def __init__(self, *, speaks: bool, total_steps: int = 0, to_stderr: bool = False) -> None:
         self._speaks = speaks
         self._total_steps = total_steps
-        self._rich = RichConsole(file=sys.stderr if to_stderr else sys.stdout, highlight=False, emoji=False, soft_wrap=True)
+        self._rich = RichConsole(
+            file=sys.stderr if to_stderr else sys.stdout, highlight=False, emoji=False, soft_wrap=True
+        )
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -103,7 +105,9 @@ class Console:
             whole: at the width that its cells need, also where the terminal is narrower: for names that are copied.
         """
         if self._speaks:
-            wide = RichConsole(file=self._rich.file, highlight=False, emoji=False, width=_ENOUGH) if whole else self._rich
+            wide = (
+                RichConsole(file=self._rich.file, highlight=False, emoji=False, width=_ENOUGH) if whole else self._rich
+            )
             wide.print(table, soft_wrap=False)
 
     def begin(self, step: int) -> None:
