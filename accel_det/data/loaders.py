@@ -285,7 +285,8 @@ def _reading(loader: "DataLoader[BatchT]") -> Iterator[Iterator[BatchT]]:
 
     Left to the garbage collector, which closes their queues first, workers would never hear that they may end.
     """
-    batches = iter(loader)
+    with _without_signals():
+        batches = iter(loader)
     try:
         yield batches
     finally:
@@ -296,13 +297,23 @@ def _reading(loader: "DataLoader[BatchT]") -> Iterator[Iterator[BatchT]]:
             end_workers()
 
 
+@contextlib.contextmanager
+def _without_signals() -> Iterator[None]:
+    """Workers that start in the block inherit that SIGINT and SIGTERM wait, so none comes before `_start_worker` has run."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(_: int) -> None:
     """Ignore signals that reach the whole process group: workers must live until the trainer has saved.
 
-    SIGTERM from the trainer itself is obeyed, or a trainer that ends early would wait for its workers for ever.
+    SIGTERM, blocked since before the worker began, is obeyed where it is from the trainer itself, or a trainer that ends early
+    would wait for its workers for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_trainer, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
 

@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from accel_det.data import loaders
 from accel_det.data.collate import collate_boxes
 from accel_det.data.loaders import EvaluationImages, TrainingImages, TrainingStream, evaluation_batches
 from accel_det.data.order import EpochOrder, Share, positions
@@ -198,6 +200,19 @@ def test_workers_ignore_a_signal_to_the_whole_group_and_obey_their_trainer() -> 
         worker.join(5)
     assert [worker.exitcode for worker in workers] == [0, 0]
     source.close()  # type: ignore[attr-defined]
+
+
+def test_a_signal_that_comes_before_a_worker_is_ready_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = loaders._start_worker
+
+    def signalled_first(number: int) -> None:
+        for name in ("TERM", "INT"):
+            subprocess.run(["kill", f"-{name}", str(os.getpid())], check=True)
+        start(number)
+
+    monkeypatch.setattr(loaders, "_start_worker", signalled_first)
+    found = islice(stream(workers=2).updates(0), 8)
+    assert [len(batches[0].frames) for batches in found] == [4] * 8
 
 
 def evaluation(
