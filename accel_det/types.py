@@ -6,6 +6,7 @@ classes on the old device.
 Letters: B images in a batch, N boxes of one image, H and W height and width of the batch image in pixels.
 """
 
+from enum import IntFlag
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -72,6 +73,29 @@ class BoxTarget(NamedTuple):
         return BoxTarget(
             torch.zeros((0, 4)), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool), torch.zeros(0)
         )
+
+
+class Role(IntFlag):
+    """What a picture is in an evaluation by retrieval: asked for, looked through, or both."""
+
+    QUERY = 1
+    GALLERY = 2
+    BOTH = 3
+
+
+class IdentityTarget(NamedTuple):
+    """Who is in a picture. Plain numbers: a model brings those of a batch to its device in one tensor.
+
+    Attributes:
+        identity: 0-based; in training the class to learn, in evaluation a number of its own for every identity of the split,
+            or -1 for a distractor: somebody whom no query shows.
+        camera: 0-based; -1 where it is not known.
+        role: a `Role`; read in evaluation alone.
+    """
+
+    identity: int
+    camera: int = -1
+    role: int = Role.BOTH
 
 
 class Sample(NamedTuple, Generic[TargetT]):
@@ -145,3 +169,18 @@ class DetectionRow(NamedTuple):
     width: int
     truth: BoxTarget
     detections: Detections
+
+
+class EmbeddingRow(NamedTuple):
+    """One picture for the metrics of retrieval: whom it shows, where it was taken, its role, and what the network made of it.
+
+    Attributes:
+        identity, camera, role: as in `IdentityTarget`.
+        embedding: (D,) float32, of unit length, on the CPU.
+    """
+
+    sample_id: int
+    identity: int
+    camera: int
+    role: int
+    embedding: Tensor
