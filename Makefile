@@ -7,10 +7,10 @@ DEMO := runs/street
 # Workers of the test runner; each test process uses one thread.
 JOBS ?= 2
 
-.PHONY: help demo test slow lint types check bench clean
+.PHONY: help demo demo-reid test slow lint types check bench clean
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /make \1  /p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /make \1  /p' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -19,6 +19,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## train on the synthetic street, evaluate, predict on new scenes; 5 minutes on 2 cores
 	$(BIN)/python scripts/demo.py
+
+demo-reid: $(READY) ## learn to recognise people of the synthetic street; 5 minutes on 2 cores
+	$(BIN)/python scripts/demo_reid.py
 
 test: $(READY) ## the tests, under 12 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow"

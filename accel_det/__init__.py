@@ -3,14 +3,16 @@
 import accel_det
 detector = accel_det.load("runs/street")
 found = detector.detect(["photo.jpg"])
+embedder = accel_det.load("runs/people")
+features = embedder.embed(["one.jpg", "other.jpg"])
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from accel_det.inference import Detector, ImageDetections, load
+    from accel_det.inference import Detector, Embedder, ImageDetections, load
 
-__all__ = ["Detector", "ImageDetections", "load"]
+__all__ = ["Detector", "Embedder", "ImageDetections", "load"]
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from accel_det.data.transforms import ResizeRule
 from accel_det.models.base import Inference
-from accel_det.publish.info import ExportInfo, SplitInfo, TrainingInfo
+from accel_det.publish.info import DetectorInfo, SplitInfo, TrainingInfo
 
 # Each breaks a naive writer of YAML, Markdown or JSON in its own way.
 HOSTILE_CLASSES = (
@@ -41,9 +41,9 @@ HOSTILE_CLASSES = (
 )
 
 
-def export_info(**changes: Any) -> ExportInfo:
+def export_info(**changes: Any) -> DetectorInfo:
     """A description in which every field says something."""
-    info = ExportInfo(
+    info = DetectorInfo(
         name="blood-1",
         model="yolov5n",
         options={"label_smoothing": 0.0},

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from accel_det.cli import compose
+from accel_det.cli import compose_detection
 from accel_det.cli.auto_anchors import anchors_of, method_of
 from accel_det.cli.failures import DONE, answer
-from accel_det.config.load import load_config
+from accel_det.config.load import load_detection
 from accel_det.data.anchors import find_anchors, fit_of, input_sizes
 from accel_det.engine.console import Console
 from accel_det.report.anchors import draw_anchors
@@ -21,13 +21,13 @@ def run(arguments: Sequence[str]) -> int:
         )
     if options.number is not None and options.number < 1:
         raise ValueError(f"--number is {options.number}, expected at least 1")
-    config = load_config(options.config, overrides).config
-    tables = compose.open_tables(config)
+    config = load_detection(options.config, overrides)
+    tables = compose_detection.open_tables(config)
     tables.report.require()
-    model = compose.make_network(config, num_classes=len(tables.train.classes), device_type="cpu").model
+    model = compose_detection.make_network(config, num_classes=len(tables.train.classes), device_type="cpu").model
     own = anchors_of(model).double().view(-1, 2).numpy()
     method = options.method or method_of(model)
-    sizes = input_sizes(tables.train, compose.resize_rule(config))
+    sizes = input_sizes(tables.train, compose_detection.resize_rule(config))
     found = find_anchors(sizes, number=options.number or len(own), method=method, seed=config.train.seed).round(1)
     before, after = fit_of(sizes, own), fit_of(sizes, found)
     console = Console(speaks=True, to_stderr=options.json)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from accel_det.cli import compose
+from accel_det.cli.compose import parts_of
 from accel_det.cli.failures import CHECK_FAILED, DONE, answer
 from accel_det.config.load import load_config
 from accel_det.data.defects import DEFECT_KINDS
@@ -34,13 +34,9 @@ def run(arguments: Sequence[str]) -> int:
     if options.config is None:
         raise ValueError("check needs a configuration file: `accel-det check configs/smoke/bccd.yaml`")
     config = load_config(options.config, overrides).config
-    tables = compose.open_tables(config, read_images=options.images)
-    report = tables.report
+    report = parts_of(config).open_tables(read_images=options.images).report
     console = Console(speaks=True, to_stderr=options.json)
-    for name, split in report.splits.items():
-        per_class = ", ".join(f"{label} {count}" for label, count in split.class_counts.items())
-        console.say(f"{name}: {split.images} images, {split.objects} objects ({per_class})")
-    for line in report.summary_lines():
+    for line in [*report.split_lines(), *report.summary_lines()]:
         console.say(line)
     if options.all:
         for defect in report.defects:

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from accel_det.cli.compose import parts_of
 from accel_det.cli.failures import DONE, answer
 from accel_det.config.load import load_config
 from accel_det.engine.console import Console
@@ -31,6 +32,6 @@ def run(arguments: Sequence[str]) -> int:
         table.add_column(head, no_wrap=True)
     for path, config in found.items():
         budget = f"{config.train.steps} updates" if config.train.steps else f"{config.train.epochs:g} epochs"
-        table.add_row(path, config.model.name, config.data.train, f"{config.data.resize.size_px} px", budget)
+        table.add_row(path, config.model.name, config.data.train, parts_of(config).input_text(), budget)
     Console(speaks=True).show(table, whole=True)
     return DONE

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from accel_det.boxes import place
-from accel_det.cli import compose, turns
+from accel_det.cli import compose_detection, turns
 from accel_det.cli.auto_anchors import anchors_of, method_of
-from accel_det.config.schema import Config
+from accel_det.cli.compose import Tables
+from accel_det.config.detection import DetectionConfig
 from accel_det.data.anchors import find_anchors, fit_of, input_sizes
 from accel_det.data.decode import decode
 from accel_det.data.loaders import EvaluationImages
@@ -44,7 +45,14 @@ class Shown:
     """The data of a configuration, what is asked for of it, and where pictures go."""
 
     def __init__(
-        self, config: Config, tables: compose.Tables, folder: Path, *, split: Split, num_images: int, epoch: int
+        self,
+        config: DetectionConfig,
+        tables: Tables[DetectionTable],
+        folder: Path,
+        *,
+        split: Split,
+        num_images: int,
+        epoch: int,
     ) -> None:
         self.config = config
         self.tables = {"train": tables.train, "val": tables.val}
@@ -61,7 +69,7 @@ class Shown:
     @cached_property
     def box_sizes(self) -> dict[str, Floats]:
         """By split, (N, 2) width and height of every object in pixels of the network's input."""
-        rule = compose.resize_rule(self.config)
+        rule = compose_detection.resize_rule(self.config)
         return {name: input_sizes(table, rule) for name, table in self.tables.items()}
 
     def saved(self, picture: Image.Image, name: str, *, width_px: int, caption: str = "") -> Picture:
@@ -174,7 +182,7 @@ def anchors(shown: Shown) -> Section | None:
     config, found = shown.config, shown.box_sizes["train"]
     if "anchors_px" not in zoo.option_table(config.model.name) or not len(found):
         return None
-    model = compose.make_network(config, num_classes=len(shown.classes), device_type="cpu").model
+    model = compose_detection.make_network(config, num_classes=len(shown.classes), device_type="cpu").model
     own = anchors_of(model).double().view(-1, 2).numpy()
     fitted, text = np.zeros((0, 2)), [f"The network's: {fit_of(found, own).words()}."]
     if len(np.unique(found, axis=0)) >= len(own):
@@ -223,7 +231,7 @@ def _first_draws(shown: Shown) -> list[Draw]:
     count = min(shown.num_images, len(shown.table))
     if shown.split == "val":
         return [Draw(index, 0, 0) for index in np.linspace(0, len(shown.table) - 1, count).round().astype(int).tolist()]
-    rule = compose.resize_rule(shown.config)
+    rule = compose_detection.resize_rule(shown.config)
     order = turns.update_order(shown.config, shown.table, multiple_px=rule.multiple)
     images = shown.config.train.images_per_update
     start = shown.epoch * turns.turns_per_epoch(shown.config, shown.table)
@@ -248,11 +256,11 @@ def _row(shown: Shown, draw: Draw) -> list[Image.Image]:
 def _inputs(shown: Shown, draw: Draw) -> Iterator[tuple[Image.Image, BoxTarget]]:
     """What the network gets of an image, with boxes in its pixels."""
     if shown.split == "val":
-        sample = EvaluationImages(shown.table, rule=compose.resize_rule(shown.config))[draw.index]
+        sample = EvaluationImages(shown.table, rule=compose_detection.resize_rule(shown.config))[draw.index]
         boxes = place(sample.target.boxes, sample.frame.placement)
         yield Image.fromarray(sample.image.permute(1, 2, 0).numpy()), sample.target._replace(boxes=boxes)
         return
-    images = compose.training_images(shown.config, shown.table)
+    images = compose_detection.training_images(shown.config, shown.table)
     for later in range(_EPOCHS_SHOWN):
         epoch = draw.epoch + later
         seed = mix(shown.config.train.seed, epoch, draw.index) if later else draw.seed

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from accel_det.cli import turns
-from accel_det.cli.compose import Network, Tables, command_line
+from accel_det.cli.compose import Network, Parts, Tables, command_line
 from accel_det.config.load import Loaded
 from accel_det.config.schema import Config
 from accel_det.data.order import Share
@@ -31,7 +30,8 @@ class Plan(NamedTuple):
 def headline(
     where: Topology,
     config: Config,
-    tables: Tables,
+    parts: Parts,
+    tables: Tables[Any],
     network: Network,
     *,
     plan: Plan,
@@ -44,14 +44,14 @@ def headline(
     lines = [
         f"run {config.name}: {where.processes} process(es) on {where.machines} machine(s), {where.device}, "
         f"precision {where.precision}, backend {where.backend}, {where.threads} thread(s) per process",
-        f"model {config.model.name}: {millions:.2f} M parameters, {trained:.2f} M trained, {len(tables.train.classes)} "
-        f"classes, batch norm {config.model.batch_norm}",
+        f"model {config.model.name}: {millions:.2f} M parameters, {trained:.2f} M trained, {parts.labels_text(tables.train)}, "
+        f"batch norm {config.model.batch_norm}",
         f"data: {len(tables.train)} images to train on ({config.data.train}), {len(tables.val)} to evaluate on "
         f"({config.data.val})",
         f"batch: {share.images_per_update} images per update = {share.world} process(es) x {share.micro_batches} forward "
         f"pass(es) x {share.micro_batch_size} images; {plan.steps} updates = "
-        f"{plan.steps * share.images_per_update / turns.turns_per_epoch(config, tables.train):.1f} epochs",
-        *turns.describe(config, tables.train),
+        f"{plan.steps * share.images_per_update / parts.turns_per_epoch(tables.train):.1f} epochs",
+        *parts.describe(tables),
         f"learning rate: {course.peak_lr:g} at its peak ({plan.rule}), {config.schedule.name} with {course.warmup_steps} "
         f"updates of warm-up{_of_which_is_left(plan)}",
         *plan.phases.describe(),
@@ -77,32 +77,34 @@ def _of_which_is_left(plan: Plan) -> str:
     return f": longer than the {plan.steps} updates of the run, so the peak is never reached"
 
 
-def run_facts(accelerator: Accelerator, loaded: Loaded, tables: Tables, network: Network) -> dict[str, Any]:
+def run_facts(
+    accelerator: Accelerator, loaded: Loaded[Config], parts: Parts, tables: Tables[Any], network: Network
+) -> dict[str, Any]:
     """What `run.json` holds beside the configuration: enough to run the same thing again."""
     return {
         "command": command_line(),
         "versions": versions(),
         "topology": topology(accelerator)._asdict(),
         "environment_read_by_config": loaded.environment,
-        "data": data_facts(tables),
+        "data": data_facts(parts, tables),
         "weights": network.loaded._asdict() if network.loaded else None,
         "frozen": network.frozen,
         "anchors": network.anchors._asdict() if network.anchors else None,
     }
 
 
-def data_facts(tables: Tables) -> dict[str, Any]:
+def data_facts(parts: Parts, tables: Tables[Any]) -> dict[str, Any]:
     return {
-        "classes": list(tables.train.classes),
+        **parts.facts(tables),
         "train": {"images": len(tables.train), "fingerprint": tables.train.fingerprint},
         "val": {"images": len(tables.val), "fingerprint": tables.val.fingerprint},
     }
 
 
-def scaling_line(outcome: Outcome, where: Topology, config: Config, output: Path) -> str:
+def scaling_line(outcome: Outcome, where: Topology, config: Config, input_text: str) -> str:
     """Images per second, and the scaling efficiency where a one-process run of the same training left its figure."""
-    file = output / _THROUGHPUT_FILE
-    key = f"{config.name}: {config.model.name} {config.data.resize.size_px} px {where.device} {where.precision}"
+    file = Path(config.runtime.output) / _THROUGHPUT_FILE
+    key = f"{config.name}: {config.model.name} {input_text} {where.device} {where.precision}"
     figures: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     speed = outcome.images_per_s
     line = f"speed: {speed:.1f} images/s in training on {where.processes} process(es)"

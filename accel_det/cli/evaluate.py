@@ -1,22 +1,17 @@
 """`accel-det evaluate RUN`, and `accelerate launch scripts/evaluate.py RUN` on several processes."""
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from accel_det.cli import compose
+from accel_det.cli.compose import parts_of
 from accel_det.cli.failures import DONE, answer, guarded
 from accel_det.config.load import load_config
-from accel_det.data.records import DetectionTable
 from accel_det.engine.console import Console
-from accel_det.engine.evaluate import Evaluation, evaluate
+from accel_det.engine.evaluate import evaluate
 from accel_det.engine.runtime import make_accelerator
-from accel_det.inference import build_network
-from accel_det.metrics.saved import SavedDetections, write_detections
 from accel_det.publish.export import read_export
 from accel_det.publish.layout import find_export
-from accel_det.types import DetectionRow
 
 
 def main() -> int:
@@ -43,30 +38,25 @@ def run(arguments: Sequence[str]) -> int:
     export = find_export(options.run, choices=(options.which,))
     info, state = read_export(export)
     config = load_config(options.config or export / "run_config.yaml", overrides).config
+    if config.task != info.task:
+        raise ValueError(f"{options.config}: task is {config.task}, but {export} is for {info.task}")
     config = config.model_copy(update={"model": config.model.model_copy(update={"name": info.model})})
-    table = compose.open_validation(config, info.classes)
+    parts = parts_of(config)
+    table = parts.open_validation(info)
     accelerator = make_accelerator(
         config.runtime, deterministic=config.train.deterministic, trackers=[], folder=str(export)
     )
     console = Console(speaks=accelerator.is_main_process, to_stderr=options.json)
-    model = build_network(dataclasses.replace(info, inference=compose.inference(config)), state).to(accelerator.device)
-    task = compose.make_task(config, info.classes)
-    batches = compose.validation_stream(config, table, task, accelerator)()
+    model = parts.trained(info, state).to(accelerator.device)
+    task = parts.make_task(table)
+    batches = parts.validation_stream(table, task, accelerator)()
     found = evaluate(accelerator, model, task, batches)
     console.evaluation(info.training.step, found.scores, images=found.images, seconds=found.seconds, best=False)
-    console.per_class(found.scores, info.classes)
+    parts.details(console, found.scores, table)
     if options.save is not None and accelerator.is_main_process:
-        _save(options.save, found, info.classes, table)
-        console.say(f"saved: {options.save}; `accel-det rescore {options.save} --config CONFIG` scores it again")
+        parts.save(options.save, found, table)
+        console.say(f"saved: {options.save}{parts.hint_after_saving(options.save)}")
     if options.json and accelerator.is_main_process:
         answer({"run": str(options.run), "images": found.images, "seconds": found.seconds, "scores": found.scores})
     accelerator.end_training()
     return DONE
-
-
-def _save(file: Path, found: Evaluation, classes: tuple[str, ...], table: DetectionTable) -> None:
-    """Each image once, in the order of the split, however many processes predicted it."""
-    rows: dict[int, DetectionRow] = {row.sample_id: row for row in found.rows}
-    order = sorted(rows)
-    names = [table.name(sample_id) for sample_id in order]
-    write_detections(file, SavedDetections(classes, names, [rows[sample_id].detections for sample_id in order]))

@@ -8,7 +8,7 @@ from pathlib import Path
 from accel_det.cli.failures import DONE, answer
 from accel_det.data.transforms import ResizeRule
 from accel_det.engine.console import Console
-from accel_det.inference import build_network
+from accel_det.inference import build_detector, require_detector
 from accel_det.models import zoo
 from accel_det.models.transformers.build import TransformersDetector
 from accel_det.publish.export import read_export
@@ -52,7 +52,8 @@ def export_transformers(run_folder: Path, out: Path, *, which: str) -> list[str]
     Raises:
         ValueError: there is no such export, its network is of another family, or `out` holds something.
     """
-    info, state = read_export(find_export(run_folder, choices=(which,)))
+    found, state = read_export(find_export(run_folder, choices=(which,)))
+    info = require_detector(found, run_folder)
     if zoo.card(info.model).family != _FAMILY:
         possible = ", ".join(name for name in zoo.names() if zoo.card(name).family == _FAMILY)
         raise ValueError(
@@ -61,7 +62,7 @@ def export_transformers(run_folder: Path, out: Path, *, which: str) -> list[str]
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {out}: there is something already; give a new or an empty folder")
-    model = build_network(replace(info, inference=info.inference.of_one_view), state)
+    model = build_detector(replace(info, inference=info.inference.of_one_view), state)
     assert isinstance(model, TransformersDetector)
     model.save_native(out, classes=info.classes, size_px=info.resize.size_px)
     line = f"{info.model} with {len(info.classes)} classes, for transformers.AutoModelForObjectDetection: {out}"

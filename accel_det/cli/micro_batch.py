@@ -5,21 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
-from accel_det.cli import compose
 from accel_det.config.schema import Config
-from accel_det.data.order import Draw
-from accel_det.data.records import DetectionTable
-from accel_det.draws import mix
 from accel_det.engine.collectives import share_json
 from accel_det.engine.console import Console
 from accel_det.engine.memory import find_micro_batch, make_probe
 from accel_det.engine.runtime import Accelerator
-from accel_det.tasks.detection import DetectionTask
-from accel_det.types import Batch, BoxTarget
+from accel_det.types import Batch
 
 FACT = "images_per_forward"
 """Where run.json holds the number that was measured, and for how many processes."""
@@ -28,13 +22,13 @@ FACT = "images_per_forward"
 def measured_bound(
     accelerator: Accelerator,
     config: Config,
-    table: DetectionTable,
-    task: DetectionTask,
+    costly: Callable[[int], Batch[Any]],
     *,
     model: nn.Module,
     optimizer: Optimizer,
     folder: Path | None,
     console: Console,
+    unit: int = 1,
 ) -> int | None:
     """Images per process and forward pass at most; None where the configuration says it, or nothing bounds memory.
 
@@ -42,7 +36,9 @@ def measured_bound(
     life. Collective: every process must call it.
 
     Args:
+        costly: gives batches of so many images that need most memory.
         folder: of the run that is resumed; None for a new one.
+        unit: images that stay together in a forward pass.
     """
     if config.train.max_images_per_forward != "auto":
         return None
@@ -58,30 +54,9 @@ def measured_bound(
         )
         return None
     share = config.train.images_per_update // accelerator.num_processes
-    crowded = crowded_batches(config, table, task)
-    found = find_micro_batch(accelerator, model, optimizer, crowded, share=share, probe=probe)
+    found = find_micro_batch(accelerator, model, optimizer, costly, share=share, unit=unit, probe=probe)
     console.say(found.describe())
     return found.images
-
-
-def crowded_batches(config: Config, table: DetectionTable, task: DetectionTask) -> Callable[[int], Batch[BoxTarget]]:
-    """Gives batches of the images with most objects, as training makes them, at the largest size that it draws."""
-    images = compose.training_images(config, table)
-    resize = config.data.resize
-    order = np.argsort(-table.counts(), kind="stable").tolist()
-    if resize.mode == "shortest_edge":
-        # Images of all aspects are padded to one canvas: the widest and the tallest make it largest.
-        aspects = table.sizes()[:, 1] / table.sizes()[:, 0]
-        order = [int(aspects.argmax()), int(aspects.argmin()), *order]
-    side = max(resize.train_sizes_px) if resize.train_sizes_px else None
-    canvas = None if side is None else (side, side)
-
-    def make(count: int) -> Batch[BoxTarget]:
-        turns = [(place, order[place % len(order)]) for place in range(count)]
-        draws = [Draw(index, 0, mix(config.train.seed, index, place), canvas) for place, index in turns]
-        return task.collate([images[draw] for draw in draws])
-
-    return make
 
 
 def _recorded(folder: Path) -> Any:

@@ -12,7 +12,8 @@ from accel_det.cli.failures import DONE, answer, guarded
 from accel_det.data.decode import decode
 from accel_det.engine.console import Console
 from accel_det.engine.runtime import default_device
-from accel_det.inference import CocoRecord, Detector, ImageDetections, load
+from accel_det.inference import Detector, ImageDetections, load_detector
+from accel_det.inference.detector import CocoRecord
 from accel_det.report.pictures import contact_sheet, draw_detections
 from accel_det.types import Detections
 
@@ -43,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(list(arguments))
     console = Console(speaks=True, to_stderr=options.json)
     files = list(_find(options.images))
-    detector = load(options.run, device=options.device)
+    detector = load_detector(options.run, device=options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     records: list[CocoRecord] = []
     pictures: list[Image.Image] = []

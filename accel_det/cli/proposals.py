@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from accel_det.cli import compose
+from accel_det.cli import compose_detection
 from accel_det.cli.failures import DONE, answer, guarded
-from accel_det.config.load import load_config
-from accel_det.config.schema import Config
+from accel_det.config.detection import DetectionConfig
+from accel_det.config.load import load_detection
 from accel_det.data.loaders import EvaluationImages, evaluation_batches
 from accel_det.data.records import DetectionTable
 from accel_det.engine.console import Console
 from accel_det.engine.runtime import default_device
 from accel_det.engine.transfer import to_device
-from accel_det.inference import build_network
+from accel_det.inference import build_detector, require_detector
 from accel_det.metrics.recall import LIMITS, proposal_recall
 from accel_det.publish.export import read_export
 from accel_det.publish.layout import find_export
@@ -57,14 +57,15 @@ def run(arguments: Sequence[str]) -> int:
     if options.out.suffix != ".parquet":
         raise ValueError(f"--out is {options.out}, expected a file that ends in .parquet")
     export = find_export(options.run, choices=(options.which,))
-    info, state = read_export(export)
-    config = _for_split(load_config(options.config or export / "run_config.yaml", overrides).config, options.split)
+    found, state = read_export(export)
+    info = require_detector(found, export)
+    config = _for_split(load_detection(options.config or export / "run_config.yaml", overrides), options.split)
     config = config.model_copy(update={"model": config.model.model_copy(update={"name": info.model})})
     one_view = dataclasses.replace(info, inference=info.inference.of_one_view)
-    network = build_network(one_view, state)
+    network = build_detector(one_view, state)
     if not isinstance(network, Proposer):
         raise ValueError(f"{options.run}: {info.model} has no proposal network; take a Faster R-CNN or an R-FCN")
-    table = compose.open_validation(config, info.classes)
+    table = compose_detection.open_validation(config, info.classes)
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
     rows = proposed(network.to(options.device).eval(), config, table, device=torch.device(options.device))
@@ -81,11 +82,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 @torch.inference_mode()
-def proposed(network: Proposer, config: Config, table: DetectionTable, *, device: torch.device) -> list[DetectionRow]:
+def proposed(
+    network: Proposer, config: DetectionConfig, table: DetectionTable, *, device: torch.device
+) -> list[DetectionRow]:
     """What the network proposes for every image of a table, in its order, in pixels of the files."""
-    task = compose.make_task(config, table.classes)
+    task = compose_detection.make_task(config, table.classes)
     batches = evaluation_batches(
-        EvaluationImages(table, rule=compose.resize_rule(config)),
+        EvaluationImages(table, rule=compose_detection.resize_rule(config)),
         range(len(table)),
         batch_size=config.evaluate.images_per_forward,
         collate=task.collate,
@@ -113,7 +116,7 @@ def write_proposals(file: Path, table: DetectionTable, rows: Sequence[DetectionR
     pq.write_table(pa.table(columns), file)
 
 
-def _for_split(config: Config, split: str) -> Config:
+def _for_split(config: DetectionConfig, split: str) -> DetectionConfig:
     """A configuration whose evaluation split is the one that is asked for, without given proposals."""
     selection = config.data.train if split == "train" else config.data.val
     return config.model_copy(update={"data": config.data.model_copy(update={"val": selection, "proposals": {}})})

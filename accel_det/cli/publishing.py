@@ -2,21 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
-from accel_det.cli.compose import Tables, command_line, inference, resize_rule
-from accel_det.config.load import dump
+from accel_det.cli.compose import Parts, Provenance, Tables, command_line
 from accel_det.config.schema import Config
-from accel_det.data.records import DetectionTable
 from accel_det.engine.console import Console
 from accel_det.engine.runtime import versions
 from accel_det.engine.state import Counters
 from accel_det.models.zoo import OptionValue
 from accel_det.publish.export import write_export
 from accel_det.publish.hub import BackgroundPusher, Destination
-from accel_det.publish.info import ExportInfo, SplitInfo, TrainingInfo
+from accel_det.publish.info import ExportInfo, TrainingInfo
 
 _PATIENCE_S = 120.0
 
@@ -31,9 +29,12 @@ class Publisher:
         options: with which exports build the network again; those of the configuration, until they are set.
     """
 
-    def __init__(self, folder: Path, config: Config, tables: Tables, *, speaker: Console, active: bool) -> None:
+    def __init__(
+        self, folder: Path, config: Config, parts: Parts, tables: Tables[Any], *, speaker: Console, active: bool
+    ) -> None:
         self._folder = folder
         self._config = config
+        self._parts = parts
         self._tables = tables
         self._speaker = speaker
         self.options: Mapping[str, OptionValue] = config.model.options
@@ -47,7 +48,7 @@ class Publisher:
     def export(self, which: Literal["best", "last"], weights: dict[str, Tensor], counters: Counters) -> None:
         """Write an export; a failure to push it later never stops training."""
         target = self._folder / "export" / which
-        write_export(target, state=weights, info=self._info(counters))
+        write_export(target, state=self._parts.exported(weights), info=self._info(counters))
         if which == "best" and self._pusher is not None:
             self._pusher.submit(target, message=f"Step {counters.step}: best {counters.best_fitness:.4f}")
 
@@ -59,27 +60,5 @@ class Publisher:
                 self._speaker.say(f"warning: {result.line()}")
 
     def _info(self, counters: Counters) -> ExportInfo:
-        config = self._config
-        return ExportInfo(
-            name=config.name,
-            model=config.model.name,
-            options=self.options,
-            classes=self._tables.train.classes,
-            resize=resize_rule(config),
-            inference=inference(config),
-            metrics=counters.scores,
-            data={
-                "train": _split_info(config, config.data.train, self._tables.train),
-                "val": _split_info(config, config.data.val, self._tables.val),
-            },
-            training=TrainingInfo(counters.step, config.train.seed, command_line(), versions()),
-            run_config=dump(config),
-            licence=config.push.licence,
-            task=config.task,
-        )
-
-
-def _split_info(config: Config, selection: str, table: DetectionTable) -> SplitInfo:
-    names = [part.partition(":")[0].strip() for part in selection.split("+")]
-    licences = [licence for name in names if (licence := config.data.sets[name].licence)]
-    return SplitInfo(selection, table.fingerprint, len(table), " + ".join(licences) or None)
+        training = TrainingInfo(counters.step, self._config.train.seed, command_line(), versions())
+        return self._parts.export_info(self._tables, Provenance(counters.scores, training, self.options))

@@ -8,10 +8,10 @@ from typing import get_args
 
 import torch
 
-from accel_det.cli import compose
+from accel_det.cli import compose_detection
 from accel_det.cli.failures import DONE, answer
-from accel_det.config.load import load_config
-from accel_det.config.schema import Config
+from accel_det.config.detection import DetectionConfig
+from accel_det.config.load import load_detection
 from accel_det.data.records import DetectionTable
 from accel_det.engine.console import Console
 from accel_det.metrics.coco_files import TruthFile, read_annotations, read_results
@@ -40,9 +40,9 @@ def run(arguments: Sequence[str]) -> int:
             raise ValueError(f"{overrides[0]}: keys of a configuration go with --config; leave it out")
         truth = read_annotations(options.truth)
     else:
-        config = load_config(options.config, overrides).config
+        config = load_detection(options.config, overrides)
         most = most or config.evaluate.max_detections
-        truth = _truth_of(compose.open_validation(config, saved.classes if saved else _classes(config)))
+        truth = _truth_of(compose_detection.open_validation(config, saved.classes if saved else _classes(config)))
     found = _by_image(saved, truth, options.file) if saved else read_results(options.file, truth)
     inference = _inference(options)
     rows = _rows(truth, found if inference is None else _select(found, inference))
@@ -104,11 +104,11 @@ def _inference(options: argparse.Namespace) -> Inference | None:
     )
 
 
-def _classes(config: Config) -> tuple[str, ...]:
+def _classes(config: DetectionConfig) -> tuple[str, ...]:
     """The classes of a configuration's data."""
     if config.data.classes is not None:
         return tuple(config.data.classes)
-    tables = compose.open_tables(config)
+    tables = compose_detection.open_tables(config)
     tables.report.require()
     return tables.train.classes
 

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from accel_det.cli import compose
+from accel_det.cli import compose_detection
 from accel_det.cli.data_sections import SECTIONS, Shown
 from accel_det.cli.failures import DONE, answer
-from accel_det.config.load import load_config
+from accel_det.config.load import load_detection
 from accel_det.engine.console import Console
 from accel_det.report.page import render_page
 
@@ -20,9 +20,9 @@ def run(arguments: Sequence[str]) -> int:
         )
     if options.images < 1 or options.epoch < 0:
         raise ValueError(f"--images is {options.images} and --epoch {options.epoch}, expected at least 1 and 0")
-    config = load_config(options.config, overrides).config
+    config = load_detection(options.config, overrides)
     console = Console(speaks=True, to_stderr=options.json)
-    tables = compose.open_tables(config)
+    tables = compose_detection.open_tables(config)
     for line in tables.report.summary_lines():
         console.say(f"data: {line}")
     tables.report.require()

@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from accel_det.cli import compose, turns
+from accel_det.cli import compose
 from accel_det.cli.describe_run import Plan, headline, run_facts, scaling_line
 from accel_det.cli.failures import DEFECT, DONE, answer, explain, guarded, lost_another_process
 from accel_det.cli.micro_batch import FACT, measured_bound
 from accel_det.cli.publishing import Publisher
-from accel_det.config.load import Loaded, describe, dump, load_config, read_mapping
+from accel_det.config.load import TASKS, Loaded, describe, dump, load_config, read_mapping
 from accel_det.config.schema import Config
 from accel_det.data.order import steps_until_epoch
 from accel_det.engine import checkpoint
@@ -43,8 +43,9 @@ after saving a checkpoint. Every key of the configuration can be given as `--sec
 class Start(NamedTuple):
     """What is known before the processes meet."""
 
-    loaded: Loaded
-    tables: compose.Tables
+    loaded: Loaded[Config]
+    parts: compose.Parts
+    tables: compose.Tables[Any]
     folder: Path
     snapshot: checkpoint.Snapshot | None
 
@@ -60,8 +61,8 @@ def main() -> int:
 
 def run(arguments: Sequence[str]) -> int:
     options, overrides = _parser().parse_known_args(list(arguments))
-    if options.keys:
-        print_keys()
+    if options.keys is not None:
+        print_keys(options.keys)
         return DONE
     if options.config is None:
         raise ValueError("train needs a configuration file: `train.py configs/demo/street.yaml`")
@@ -89,13 +90,14 @@ def run(arguments: Sequence[str]) -> int:
     return outcome.exit_code
 
 
-def _prepare(loaded: Loaded, resume: str | None, speaker: Console, stack: ExitStack) -> Start | None:
+def _prepare(loaded: Loaded[Config], resume: str | None, speaker: Console, stack: ExitStack) -> Start | None:
     """Everything that can be refused, before the processes meet; None where the run is already finished."""
     config = loaded.config
     check_expectations(config.runtime)
     check_trackers(config.journal.trackers)
-    compose.share_of(config, world=world_size(), rank=0)
-    compose.resize_rule(config)
+    parts = compose.parts_of(config)
+    compose.share_of(config, world=world_size(), rank=0, unit=parts.unit)
+    parts.check()
     folder = compose.run_folder(config)
     if is_first_process():
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,25 +107,25 @@ def _prepare(loaded: Loaded, resume: str | None, speaker: Console, stack: ExitSt
         step, best = snapshot.step, snapshot.state["counters"]["best_fitness"]
         speaker.say(f"{folder}: this run is finished: {step} updates, best {best:.4f}. Nothing left to do.")
         return None
-    tables = compose.open_tables(config)
+    tables = parts.open_tables()
     for line in tables.report.summary_lines():
         speaker.say(f"data: {line}")
     if is_first_process():
         (folder / "exit.json").unlink(missing_ok=True)  # it says how this life ends, not the one before
         write_json(folder / "data_report.json", tables.report.to_json())
     tables.report.require()
-    return Start(loaded, tables, folder, snapshot)
+    return Start(loaded, parts, tables, folder, snapshot)
 
 
 def _train(accelerator: Accelerator, start: Start, *, to_stderr: bool) -> Outcome:
-    config, tables = start.config, start.tables
+    config, parts, tables = start.config, start.parts, start.tables
     steps = config.train.steps or steps_until_epoch(
         config.train.epochs or 0,
-        length=turns.turns_per_epoch(config, tables.train),
+        length=parts.turns_per_epoch(tables.train),
         images_per_update=config.train.images_per_update,
     )
     console = Console(speaks=accelerator.is_main_process, total_steps=steps, to_stderr=to_stderr)
-    publisher = Publisher(start.folder, config, tables, speaker=console, active=accelerator.is_main_process)
+    publisher = Publisher(start.folder, config, parts, tables, speaker=console, active=accelerator.is_main_process)
     job = None
     try:
         job = _make_job(accelerator, start, steps=steps, console=console, publisher=publisher)
@@ -134,9 +136,9 @@ def _train(accelerator: Accelerator, start: Start, *, to_stderr: bool) -> Outcom
     publisher.close()
     if accelerator.is_main_process:
         _write_exit(start.folder, reason=outcome.reason, step=outcome.counters.step, code=outcome.exit_code)
-        console.say(scaling_line(outcome, topology(accelerator), config, Path(config.runtime.output)))
+        console.say(scaling_line(outcome, topology(accelerator), config, parts.input_text()))
         if outcome.counters.finished:
-            console.per_class(outcome.counters.scores, tables.train.classes)
+            parts.details(console, outcome.counters.scores, tables.train)
         again = "" if outcome.counters.finished else "; continue with --resume auto"
         console.say(f"{outcome.reason} after {outcome.counters.step} updates: {start.folder}{again}")
     return outcome
@@ -145,10 +147,8 @@ def _train(accelerator: Accelerator, start: Start, *, to_stderr: bool) -> Outcom
 def _make_job(
     accelerator: Accelerator, start: Start, *, steps: int, console: Console, publisher: Publisher
 ) -> "Job[Any, Any, Any]":
-    config, tables = start.config, start.tables
-    network = compose.make_network(
-        config, num_classes=len(tables.train.classes), device_type=accelerator.device.type, table=tables.train
-    )
+    config, parts, tables = start.config, start.parts, start.tables
+    network = parts.make_network(tables, device_type=accelerator.device.type)
     publisher.options = network.model.lasting_options(config.model.options)
     model = network.model.to(accelerator.device)
     compose.compile_network(model, config)
@@ -156,16 +156,27 @@ def _make_job(
     average = (
         MovingAverage(model, decay=config.ema.decay, ramp_steps=config.ema.ramp_steps) if config.ema.enabled else None
     )
-    task = compose.make_task(config, tables.train.classes)
-    num_samples = turns.turns_per_epoch(config, tables.train)
+    task = parts.make_task(tables.val)
+    num_samples = parts.turns_per_epoch(tables.train)
     course, rule = _plan_course(config, steps=steps, num_samples=num_samples)
     phases = Phases(config.train.phases, total_steps=steps, model=model, distributed=accelerator.distributed_type)
     resumed = start.folder if start.snapshot else None
     bound = measured_bound(
-        accelerator, config, tables.train, task, model=model, optimizer=optimizer, folder=resumed, console=console
+        accelerator,
+        config,
+        parts.costly_batches(tables.train, task),
+        model=model,
+        optimizer=optimizer,
+        folder=resumed,
+        console=console,
+        unit=parts.unit,
     )
     share = compose.share_of(
-        config, world=accelerator.num_processes, rank=accelerator.process_index, measured_bound=bound
+        config,
+        world=accelerator.num_processes,
+        rank=accelerator.process_index,
+        measured_bound=bound,
+        unit=parts.unit,
     )
     _announce(accelerator, start, network, Plan(share, steps, course, rule, phases), console=console)
     job = Job(
@@ -175,21 +186,19 @@ def _make_job(
         optimizer=optimizer,
         average=average,
         task=task,
-        training=compose.training_stream(
-            config, tables.train, task, share=share, pin_memory=accelerator.device.type == "cuda"
-        ),
-        validation=compose.validation_stream(config, tables.val, task, accelerator),
+        training=parts.training_stream(tables.train, task, share=share, pin_memory=accelerator.device.type == "cuda"),
+        validation=parts.validation_stream(tables.val, task, accelerator),
         course=course,
         phases=phases,
         total_steps=steps,
         num_samples=num_samples,
         folder=start.folder,
-        agreement=_agreement(config, tables),
+        agreement=_agreement(start),
         counters=Counters(),
         journal=Journal(start.folder, accelerator, from_step=start.snapshot.step if start.snapshot else 0),
         console=console,
         export=publisher.export,
-        for_evaluation=lambda model: compose.behind_views(config, model),
+        for_evaluation=parts.for_evaluation,
     )
     if start.snapshot is not None:
         restore(job, start.snapshot)
@@ -200,8 +209,8 @@ def _announce(
     accelerator: Accelerator, start: Start, network: compose.Network, plan: Plan, *, console: Console
 ) -> None:
     """Write and say what the run is, before its first update."""
-    config, tables = start.config, start.tables
-    facts = run_facts(accelerator, start.loaded, tables, network)
+    config = start.config
+    facts = run_facts(accelerator, start.loaded, start.parts, start.tables, network)
     facts[FACT] = {"images": plan.share.micro_batch_size, "processes": plan.share.world}
     if accelerator.is_main_process:
         changed = _write_config(start.folder / "config.yaml", config)
@@ -211,7 +220,10 @@ def _announce(
     if config.journal.trackers:
         accelerator.init_trackers("tensorboard", config=_flat(config.model_dump(mode="json")))
     resumed_from = start.snapshot.step if start.snapshot else None
-    for line in headline(topology(accelerator), config, tables, network, plan=plan, resumed_from=resumed_from):
+    about = headline(
+        topology(accelerator), config, start.parts, start.tables, network, plan=plan, resumed_from=resumed_from
+    )
+    for line in about:
         console.say(line)
 
 
@@ -231,10 +243,11 @@ def _plan_course(config: Config, *, steps: int, num_samples: int) -> tuple[Cours
     return Course(config.optimizer, config.schedule, peak_lr, steps, warmup_steps), rule
 
 
-def _agreement(config: Config, tables: compose.Tables) -> dict[str, Any]:
+def _agreement(start: Start) -> dict[str, Any]:
     """What decides the order of data and the shape of the network: a resume must not change it."""
+    config = start.config
     return {
-        **turns.agreement(config, tables.train),
+        **start.parts.agreement(start.tables.train),
         "model.name": config.model.name,
         "optimizer.name": config.optimizer.name,
     }
@@ -315,9 +328,9 @@ def _outcome_facts(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def print_keys() -> None:
-    """Every key with its type, default and meaning."""
-    for key, kind, default, meaning in describe():
+def print_keys(task: str) -> None:
+    """Every key of a task's configuration with its type, default and meaning."""
+    for key, kind, default, meaning in describe(TASKS[task]):
         sys.stdout.write(f"--{key}  ({kind}, default {default})\n    {meaning}\n")
 
 
@@ -336,6 +349,12 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", metavar="auto|PATH", help="continue from the newest whole checkpoint, or from this one"
     )
     parser.add_argument("--print_config", action="store_true", help="show the resolved configuration and stop")
-    parser.add_argument("--keys", action="store_true", help="list every key of a configuration and stop")
+    parser.add_argument(
+        "--keys",
+        nargs="?",
+        choices=tuple(TASKS),
+        const=next(iter(TASKS)),
+        help="list every key of a configuration for detection, or for this task, and stop",
+    )
     parser.add_argument("--json", action="store_true", help="one machine-readable result on stdout, all else on stderr")
     return parser

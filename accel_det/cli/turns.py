@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from accel_det.config.schema import Config
+from accel_det.config.detection import DetectionConfig
 from accel_det.data.balance import ClassBalanced, Weighted, image_weights
 from accel_det.data.canvases import Canvases, LikeAspects, SizeRule
 from accel_det.data.order import EpochOrder, Turns
@@ -11,17 +11,17 @@ from accel_det.data.proposals import read_proposals
 from accel_det.data.records import DetectionTable
 
 
-def epoch_order(config: Config, table: DetectionTable) -> EpochOrder:
+def epoch_order(config: DetectionConfig, table: DetectionTable) -> EpochOrder:
     """Which image has its turn when; `length` is the turns of an epoch."""
     order, seed = config.data.order, config.train.seed
     return EpochOrder(len(table), seed=seed, shuffle=order == "shuffled", turns=_turns(order, table, seed=seed))
 
 
-def turns_per_epoch(config: Config, table: DetectionTable) -> int:
+def turns_per_epoch(config: DetectionConfig, table: DetectionTable) -> int:
     return epoch_order(config, table).length
 
 
-def update_order(config: Config, table: DetectionTable, *, multiple_px: int) -> EpochOrder | Canvases:
+def update_order(config: DetectionConfig, table: DetectionTable, *, multiple_px: int) -> EpochOrder | Canvases:
     """Which images an update holds, and how large they are.
 
     Args:
@@ -39,7 +39,7 @@ def update_order(config: Config, table: DetectionTable, *, multiple_px: int) -> 
     return Canvases(grouped, rule, images_per_update=images, seed=seed, sizes=table.sizes())
 
 
-def with_proposals(config: Config, role: Literal["train", "val"], table: DetectionTable) -> DetectionTable:
+def with_proposals(config: DetectionConfig, role: Literal["train", "val"], table: DetectionTable) -> DetectionTable:
     """The table with the regions that the configuration gives it, if it does.
 
     Raises:
@@ -54,7 +54,7 @@ def with_proposals(config: Config, role: Literal["train", "val"], table: Detecti
         raise ValueError(f"data.proposals.{role}: {error}") from None
 
 
-def describe(config: Config, table: DetectionTable) -> list[str]:
+def describe(config: DetectionConfig, table: DetectionTable) -> list[str]:
     """What is unusual about the order and the sizes of a training, as lines for the console."""
     resize, order = config.data.resize, config.data.order
     lines = []
@@ -70,7 +70,7 @@ def describe(config: Config, table: DetectionTable) -> list[str]:
     return lines
 
 
-def agreement(config: Config, table: DetectionTable) -> dict[str, object]:
+def agreement(config: DetectionConfig, table: DetectionTable) -> dict[str, object]:
     """What decides the order of data and the sizes of images: a resume must not change it."""
     resize = config.data.resize
     return {

@@ -3,16 +3,21 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from accel_det.config.detection import DetectionConfig
+from accel_det.config.reid import ReidConfig
 from accel_det.config.schema import Config
+
+TASKS: dict[str, type[Config]] = {"detection": DetectionConfig, "reid": ReidConfig}
+"""What `task` may say, and the keys that a run has then; without it, those of the first."""
 
 _MAX_BYTES = 1_000_000
 _UNION_BRANCHES = {"bool", "int", "float", "str", "list[float]"}
@@ -24,14 +29,29 @@ class ConfigError(ValueError):
     """A configuration that cannot be run; the message has one line per mistake."""
 
 
-class Loaded(NamedTuple):
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class Loaded(NamedTuple, Generic[ConfigT]):
     """A configuration, and the environment variables that its file named, with the values that they gave."""
 
-    config: Config
+    config: ConfigT
     environment: dict[str, str]
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
+def load_detection(path: str | Path, overrides: Sequence[str] = ()) -> DetectionConfig:
+    """`load_config` for what only makes sense for a detector.
+
+    Raises:
+        ConfigError: the configuration is of another task, too.
+    """
+    config = load_config(path, overrides).config
+    if not isinstance(config, DetectionConfig):
+        raise ConfigError(f"{path}: task is {config.task}, but this command is for detection")
+    return config
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded[Config]:
     """Read, override, check.
 
     Args:
@@ -77,11 +97,20 @@ def validate(tree: dict[str, Any], *, places: dict[str, str] | None = None, defa
     Raises:
         ConfigError: one line per mistake.
     """
+    root = _root(tree, place=(places or {}).get("task", default_place))
     try:
-        return Config.model_validate(tree)
+        return root.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(detail, places or {}, default_place) for detail in error.errors()]
+        lines = [_explain(detail, root, places or {}, default_place) for detail in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _root(tree: dict[str, Any], *, place: str) -> type[Config]:
+    """The keys of the task that the configuration names."""
+    task = tree.get("task", next(iter(TASKS)))
+    if not isinstance(task, str) or task not in TASKS:
+        raise ConfigError(f"{place}: `task`: expected one of {', '.join(TASKS)}, but it is {task!r}")
+    return TASKS[task]
 
 
 def dump(config: Config) -> str:
@@ -90,14 +119,14 @@ def dump(config: Config) -> str:
     return yaml.dump(values, Dumper=_StrictDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def describe(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+def describe(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Every key that can be set: (dotted key, type, default, meaning)."""
     for name, field in section.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from describe(inner, f"{prefix}{name}.")
             continue
-        for value_type in get_args(inner) if get_origin(inner) is dict else ():
+        for value_type in get_args(inner) if get_origin(inner) in (dict, Mapping) else ():
             if isinstance(value_type, type) and issubclass(value_type, BaseModel):
                 yield from describe(value_type, f"{prefix}{name}.NAME.")
                 break
@@ -218,7 +247,7 @@ def _paths(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _paths(value, f"{prefix}{key}.")
 
 
-def _explain(detail: ErrorDetails, places: dict[str, str], default_place: str) -> str:
+def _explain(detail: ErrorDetails, root: type[Config], places: dict[str, str], default_place: str) -> str:
     parts = [str(part) for part in detail["loc"]]
     branch = next((i for i, part in enumerate(parts) if i >= _FIRST_UNION_DEPTH and part in _UNION_BRANCHES), None)
     parts = parts[:branch]
@@ -230,7 +259,7 @@ def _explain(detail: ErrorDetails, places: dict[str, str], default_place: str) -
         kinds = "true or false, a number, text, or a list of numbers" if parts[0] == "model" else "a number or text"
         return f"{place}: `{key}`: expected {kinds}"
     if detail["type"] == "extra_forbidden":
-        return f"{place}: unknown key `{key}`{_near_miss(parts)}"
+        return f"{place}: unknown key `{key}`{_near_miss(parts, root)}"
     if detail["type"] == "missing":
         return f"{place}: key `{key}` is missing"
     message = detail["msg"].removeprefix("Value error, ")
@@ -239,15 +268,15 @@ def _explain(detail: ErrorDetails, places: dict[str, str], default_place: str) -
     return f"{place}: `{key or 'configuration'}`: {message}{shown}"
 
 
-def _near_miss(parts: list[str]) -> str:
-    section: type[BaseModel] | None = Config
+def _near_miss(parts: list[str], root: type[Config]) -> str:
+    section: type[BaseModel] | None = root
     for part in parts[:-1]:
         section = _inner_section(section, part)
     if section is None:
         return ""
     known = list(section.model_fields)
     # A key of another section is as common a slip as a misspelt one.
-    elsewhere = [key for key, *_ in describe() if key.rsplit(".", 1)[-1] == parts[-1]]
+    elsewhere = [key for key, *_ in describe(root) if key.rsplit(".", 1)[-1] == parts[-1]]
     close = difflib.get_close_matches(parts[-1], known, n=1) or elsewhere[:1]
     hint = f"; did you mean `{close[0]}`?" if close else ""
     return f"{hint} (known here: {', '.join(known)})"
@@ -267,5 +296,5 @@ def _type_name(annotation: Any) -> str:
     text = re.sub(r"Annotated\[(\w+)[^\]]*\](?:\)\])?", r"\1", str(annotation))
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
-    text = re.sub(r"typing\.|accel_det\.config\.schema\.", "", text)
+    text = re.sub(r"typing\.|accel_det\.config\.\w+\.", "", text)
     return re.sub(r"^Optional\[(.*)\]$", r"\1 | None", text)

@@ -1,16 +1,16 @@
-"""What a run computes, as typed values: every key with its unit, its meaning and its bounds.
+"""What a run of any task computes, as typed values: every key with its unit, its meaning and its bounds.
 
 Where it runs (processes, machines, precision) is not here but in the file that `accelerate config` writes; the keys
 under `runtime` only say what the run expects of it. Combinations that cannot work are refused here, before anything
 starts.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from accel_det.config.augment import AugmentSection
 from accel_det.config.section import Option, Positive, Section, Share
 
 
@@ -34,85 +34,21 @@ class ModelSection(Section):
 
 
 class SetSection(Section):
-    format: Literal["coco", "voc", "yolo", "hub", "street"] = Field(description="how the set is stored")
+    format: str = Field(description="how the set is stored")
     root: str = Field("", description="folder, or name on the Hub; ${NAME} and ${NAME:-default} read the environment")
     images: str | None = Field(None, description="folder of the images, below root; where the format's custom differs")
     annotations: str | None = Field(None, description="annotation file or folder, below root")
-    holdout: Share = Field(0.0, description="share of the images that split `val` takes by a hash of the file name")
     accept: list[str] = Field([], description="kinds of defect whose repair is accepted; `accel-det check` names them")
-    parameters: dict[str, int | float | str] = Field({}, description="settings of the synthetic street")
+    holdout: Share = Field(0.0, description="share of split `train` that split `val` takes by a hash of the names")
+    parameters: dict[str, int | float | str] = Field({}, description="settings of a set that is drawn")
     licence: str | None = Field(None, description="licence of the data, for the model card")
 
 
-class ResizeSection(Section):
-    mode: Literal["letterbox", "shortest_edge", "stretch"] = Field(
-        "letterbox", description="square with grey bars, shorter side to size, or square without bars"
-    )
-    size_px: Positive = Field(640, description="pixels of the square, or of the shorter side")
-    max_size_px: Positive = Field(1333, description="pixels of the longer side at most; for shortest_edge")
-    train_sizes_px: list[Positive] = Field(
-        [], description="sizes that training draws from instead of size_px; the same one on every process"
-    )
-    draw_size_every: Annotated[int, Field(ge=0)] = Field(
-        1, description="updates that share a drawn size; 0 draws one for every image, not for letterbox"
-    )
-    rectangular: bool = Field(
-        False, description="letterbox to the common aspect of images of like aspect, not to a square: fewer grey bars"
-    )
-
-    @model_validator(mode="after")
-    def _sizes_fit_the_mode(self) -> Self:
-        if self.mode == "letterbox" and self.train_sizes_px and self.draw_size_every == 0:
-            raise ValueError(
-                "draw_size_every is 0, a size for every image, which letterbox cannot do: all images of an update share its "
-                "square; set it to 1 or more, or mode to shortest_edge or stretch"
-            )
-        if self.mode != "letterbox" and self.rectangular:
-            raise ValueError(f"rectangular needs mode: letterbox, but mode is {self.mode}: set one of them")
-        if self.mode == "shortest_edge" and max([self.size_px, *self.train_sizes_px]) > self.max_size_px:
-            raise ValueError(
-                f"a shorter side of {max([self.size_px, *self.train_sizes_px])} is above max_size_px, {self.max_size_px}: "
-                "raise max_size_px"
-            )
-        return self
-
-
 class DataSection(Section):
-    sets: dict[str, SetSection] = Field(min_length=1, description="the data sets, by a name of your choice")
+    sets: Mapping[str, SetSection] = Field(min_length=1, description="the data sets, by a name of your choice")
     train: str = Field(description="what to train on, `name:split`; several joined with `+`")
     val: str = Field(description="what to evaluate on, `name:split`; several joined with `+`")
-    classes: list[str] | None = Field(
-        None, min_length=1, description="class names in order; without it those of the sets"
-    )
-    resize: ResizeSection = ResizeSection()
-    augment: AugmentSection = AugmentSection()
-    order: Literal["shuffled", "sequential", "class_balanced", "weighted"] = Field(
-        "shuffled",
-        description="a new order every epoch; that of the set; every class equally often (label shuffling); or drawn with "
-        "replacement, images of rare classes more often (image weights)",
-    )
-    proposals: dict[Literal["train", "val"], str] = Field(
-        {}, description="files with regions for `train` and `val`: parquet, JSON lines, or .mat of selective search"
-    )
     workers: Annotated[int, Field(ge=0)] = Field(2, description="processes per process that decode images; 0 uses none")
-
-    @model_validator(mode="after")
-    def _a_mosaic_is_square(self) -> Self:
-        if self.resize.rectangular and self.augment.mosaic:
-            raise ValueError(
-                f"resize.rectangular groups images of like aspect, which a mosaic (augment.mosaic is {self.augment.mosaic:g}) "
-                "makes square again: set augment.mosaic to 0, or resize.rectangular to false"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _a_mosaic_needs_a_letterbox(self) -> Self:
-        if self.augment.mosaic and self.resize.mode != "letterbox":
-            raise ValueError(
-                f"augment.mosaic is {self.augment.mosaic:g}, which needs resize.mode: letterbox, but that is "
-                f"{self.resize.mode}: set one of them"
-            )
-        return self
 
 
 class OptimizerSection(Section):
@@ -258,25 +194,6 @@ class EvaluateSection(Section):
     patience: Positive | None = Field(
         None, description="evaluations without a better result after which training stops"
     )
-    score_threshold: Share = Field(0.001, description="detections with a lower score are dropped")
-    nms_iou: Share = Field(0.6, description="overlap above which the worse of two boxes of a class is dropped")
-    max_detections: Positive = Field(100, description="detections per image")
-    nms: Literal["hard", "soft_linear", "soft_gaussian", "none"] = Field(
-        "hard",
-        description="whether overlapping boxes are dropped, or their scores lowered; none for sets without repeats",
-    )
-    soft_nms_sigma: Annotated[float, Field(gt=0)] = Field(0.5, description="width of soft_gaussian")
-    agnostic_nms: bool = Field(False, description="boxes of different classes suppress each other as well")
-    vote_iou: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="a kept box becomes the mean of those of its class that overlap it more, weighted by score"
-    )
-    box_iterations: Annotated[int, Field(ge=0)] = Field(
-        0, description="times that found boxes are fed to the second stage again; two-stage networks only"
-    )
-    flip: bool = Field(False, description="predict the mirrored image as well, and merge")
-    scales: list[Annotated[float, Field(gt=0, le=4)]] = Field(
-        [1.0], min_length=1, description="predict the image at these shares of its size, and merge"
-    )
 
     @model_validator(mode="after")
     def _at_most_one_interval(self) -> Self:
@@ -321,8 +238,10 @@ class RuntimeSection(Section):
 
 
 class Config(Section):
+    """What every run has; each task adds its own keys under `data` and `evaluate`."""
+
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run and of its folder")
-    task: Literal["detection"] = Field("detection", description="what the network learns")
+    task: str = Field(description="what the network learns: detection or reid")
     model: ModelSection
     data: DataSection
     optimizer: OptimizerSection = OptimizerSection()

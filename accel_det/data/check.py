@@ -48,6 +48,14 @@ class Report(NamedTuple):
             "defects": [defect._asdict() for defect in self.defects],
         }
 
+    def split_lines(self) -> list[str]:
+        """What each split holds."""
+        lines = []
+        for name, split in self.splits.items():
+            per_class = ", ".join(f"{label} {count}" for label, count in split.class_counts.items())
+            lines.append(f"{name}: {split.images} images, {split.objects} objects ({per_class})")
+        return lines
+
     def summary_lines(self) -> list[str]:
         """One line per kind of defect, what stops the run first: count, first example, what to do."""
         by_kind: dict[tuple[bool, str], list[Defect]] = {}

@@ -65,20 +65,28 @@ class Share(NamedTuple):
         return self.images_per_update // (self.world * self.micro_batches)
 
 
-def divide(*, images_per_update: int, world: int, max_images_per_forward: int | None) -> int:
+def divide(*, images_per_update: int, world: int, max_images_per_forward: int | None, unit: int = 1) -> int:
     """Micro-batches per process: the fewest equal ones that respect the bound.
 
+    Args:
+        unit: images that must stay together: micro-batches are multiples of it.
+
     Raises:
-        ValueError: if the processes cannot have equal shares.
+        ValueError: if the processes cannot have equal shares, or the bound is below the unit.
     """
-    if images_per_update % world:
+    if images_per_update % (world * unit):
+        whole = "" if unit == 1 else f" in whole groups of {unit}"
         raise ValueError(
-            f"train.images_per_update is {images_per_update}, which {world} processes cannot share equally: "
-            f"choose a multiple of {world}, or another number of processes"
+            f"train.images_per_update is {images_per_update}, which {world} processes cannot share equally{whole}: "
+            f"choose a multiple of {world * unit}, or another number of processes"
         )
     share = images_per_update // world
     bound = share if max_images_per_forward is None else min(share, max_images_per_forward)
-    return next(count for count in range(1, share + 1) if share % count == 0 and share // count <= bound)
+    if bound < unit:
+        raise ValueError(
+            f"train.max_images_per_forward is {bound}, but {unit} images form a group that stays together: raise it to {unit}"
+        )
+    return next(count for count in range(1, share + 1) if share % (count * unit) == 0 and share // count <= bound)
 
 
 class Turns(Protocol):

@@ -11,7 +11,21 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-_HEADLINES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "VOC12/mAP")
+_HEADLINES = (
+    "AP",
+    "AP50",
+    "AP75",
+    "APs",
+    "APm",
+    "APl",
+    "AR100",
+    "VOC12/mAP",
+    "rank1",
+    "rank5",
+    "rank10",
+    "mAP",
+    "mINP",
+)
 
 
 # Columns for any table of names and numbers.

@@ -114,6 +114,7 @@ def find_micro_batch(
     *,
     share: int,
     probe: Probe,
+    unit: int = 1,
 ) -> Found:
     """The largest equal part of this process's share of an update that fits. Collective: every process must call it.
 
@@ -122,12 +123,13 @@ def find_micro_batch(
         optimizer: torch's own, before its first update.
         crowded: gives so many of the most crowded images, at the largest size that training uses.
         share: images of each process in an update.
+        unit: images that stay together in a forward pass.
 
     Raises:
         ValueError: not even one image fits.
     """
     assert not optimizer.state, "measure before training begins"
-    sizes = [size for size in range(1, share + 1) if share % size == 0]
+    sizes = [size for size in range(unit, share + 1, unit) if share % size == 0]
     best: Found | None = None
     low, high = 0, len(sizes)
     while low < high:
@@ -141,11 +143,15 @@ def find_micro_batch(
             high = middle
     if best is None:
         raise ValueError(
-            "train.max_images_per_forward: auto finds that not even one image per forward pass fits into "
+            f"train.max_images_per_forward: auto finds that not even {_images(unit)} per forward pass fits into "
             f"{probe.limit_bytes / _GIB:.2f} GiB per process: lower data.resize, choose a smaller network, or raise "
             "runtime.max_memory_gb"
         )
     return best
+
+
+def _images(number: int) -> str:
+    return "one image" if number == 1 else f"a group of {number} images"
 
 
 def _agree(peak: int | None, limit: int, device: torch.device) -> tuple[bool, int]:

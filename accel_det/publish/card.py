@@ -6,10 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 import yaml
 
 from accel_det.models import zoo
-from accel_det.publish.info import ExportInfo, library
+from accel_det.publish.info import DetectorInfo, EmbedderInfo, ExportInfo, library
 
-_PIPELINE = {"detection": "object-detection"}
-_HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "VOC12/mAP", "VOC07/mAP")
+_PIPELINE = {"detection": "object-detection", "reid": "image-feature-extraction"}
+_HEADLINE = (
+    "AP",
+    "AP50",
+    "AP75",
+    "APs",
+    "APm",
+    "APl",
+    "AR100",
+    "VOC12/mAP",
+    "VOC07/mAP",
+    "rank1",
+    "rank5",
+    "mAP",
+    "mINP",
+)
 _MEANING = {
     "AP": "mean over IoU 0.50 to 0.95 and over classes (COCO)",
     "AP50": "at IoU 0.50",
@@ -20,6 +34,10 @@ _MEANING = {
     "AR100": "recall with 100 detections per image",
     "VOC12/mAP": "Pascal VOC, all points, IoU 0.50",
     "VOC07/mAP": "Pascal VOC, eleven points, IoU 0.50",
+    "rank1": "queries whose nearest picture is of the same identity",
+    "rank5": "queries with one of the same identity among the five nearest",
+    "mAP": "mean average precision of the ranked gallery",
+    "mINP": "mean inverse negative penalty: how far down the hardest match is",
 }
 _RESIZE = {
     "letterbox": "fitted into {size_px} x {size_px} pixels with grey bars",
@@ -54,8 +72,9 @@ def front_matter(info: ExportInfo) -> str:
         "library_name": "accel_det",
         "pipeline_tag": pipeline,
         "tags": [pipeline, "accelerate", info.model],
-        "class_names": list(info.classes),
     }
+    if isinstance(info, DetectorInfo):
+        values["class_names"] = list(info.classes)
     results = [
         {"type": name, "name": name, "value": info.metrics[name]} for name in _HEADLINE if _known(info.metrics, name)
     ]
@@ -71,15 +90,26 @@ def front_matter(info: ExportInfo) -> str:
 
 
 def _purpose(info: ExportInfo) -> str:
+    paper = zoo.card(info.model).source if info.model in zoo.names() else ""
+    return f"# {_escape(info.name)}\n\n`{info.model}`, {_abilities(info)}" + (f" Network: {paper}." if paper else "")
+
+
+def _abilities(info: ExportInfo) -> str:
+    if isinstance(info, EmbedderInfo):
+        height, width = info.size_px
+        views = ", and so is its mirror image, and both are averaged" if info.flip else ""
+        return (
+            f"trained to tell {info.identities} identities apart, so that embeddings of one identity lie close together.\n\n"
+            f"A picture shows one identity and is stretched to {height} x {width} pixels (height x width){views}; its "
+            "embedding has unit length."
+        )
+    assert isinstance(info, DetectorInfo)
     mode = "rectangular" if info.resize.rectangular else info.resize.mode
     size = _RESIZE[mode].format(**info.resize._asdict())
-    paper = zoo.card(info.model).source if info.model in zoo.names() else ""
     return (
-        f"# {_escape(info.name)}\n\n"
-        f"`{info.model}`, trained to find objects of {len(info.classes)} "
+        f"trained to find objects of {len(info.classes)} "
         f"{'class' if len(info.classes) == 1 else 'classes'}: {', '.join(map(_escape, info.classes))}.\n\n"
         f"An image is {size}; boxes are given in pixels of the original image."
-        + (f" Network: {paper}." if paper else "")
     )
 
 
@@ -89,6 +119,8 @@ def _metrics(info: ExportInfo) -> str:
         return "## Quality\n\nNot evaluated."
     text = "## Quality\n\nOn the validation data below; nothing is known about other images.\n\n"
     text += _table(("metric", "value", "meaning"), overall)
+    if not isinstance(info, DetectorInfo):
+        return text
     of_classes = [
         (_escape(name), *(_number(info.metrics.get(f"{metric}/{name}", -1.0)) for metric in ("AP", "AP50")))
         for name in info.classes
@@ -113,6 +145,14 @@ def _data(info: ExportInfo) -> str:
 
 
 def _usage(info: ExportInfo) -> str:
+    if isinstance(info, EmbedderInfo):
+        code = (
+            "import accel_det\n"
+            'embedder = accel_det.load("FOLDER_OR_REPO")  # this folder, or its owner/name on the Hub\n'
+            'one, other = embedder.embed(["one.jpg", "other.jpg"])\n'
+            "print(float(one @ other))  # near 1: the same identity"
+        )
+        return f"## Use\n\n{_fenced(code, 'python')}"
     code = (
         "import accel_det\n"
         'detector = accel_det.load("FOLDER_OR_REPO")  # this folder, or its owner/name on the Hub\n'

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from accel_det.publish import layout
 from accel_det.publish.card import render_card
+from accel_det.publish.info import DetectorInfo as DetectorInfo
+from accel_det.publish.info import EmbedderInfo as EmbedderInfo
 from accel_det.publish.info import ExportInfo as ExportInfo
 from accel_det.publish.info import SplitInfo as SplitInfo
 from accel_det.publish.info import TrainingInfo as TrainingInfo

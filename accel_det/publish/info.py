@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -52,46 +52,80 @@ class TrainingInfo:
     versions: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportInfo:
-    """All that is needed to build a network, to read what it says, and to tell where it came from.
+    """Where weights came from, and how to build their network; each task adds how to use it.
 
     Attributes:
+        task: what the network does.
         name: of the run.
         model: name in the zoo.
         options: settings of this network that differ from its defaults.
-        classes: names, by label.
-        resize: how an image gets its size.
-        inference: how candidates become detections.
         metrics: finite numbers of the evaluation, named as the task's score names them: "AP", "AP/<class>".
         data: by role: "train", "val".
         training: how the weights came about.
         run_config: the resolved configuration, YAML.
         licence: of the weights, as an identifier of the Hub ("apache-2.0"); None where nobody has stated one.
-        task: what the network does.
     """
+
+    task: ClassVar[str]
 
     name: str
     model: str
     options: Mapping[str, OptionValue]
-    classes: tuple[str, ...]
-    resize: ResizeRule
-    inference: Inference
     metrics: Mapping[str, float]
     data: Mapping[str, SplitInfo]
     training: TrainingInfo
     run_config: str = field(default="", repr=False)
     licence: str | None = None
-    task: str = "detection"
 
     def __post_init__(self) -> None:
-        if not self.classes:
-            raise ExportError(f"export of {self.name}: no classes; give the names that the network was trained with")
         for name, value in self.metrics.items():
             if not math.isfinite(value):
                 raise ExportError(
                     f"export of {self.name}: metrics.{name} is {value}, expected a finite number; leave it out"
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorInfo(ExportInfo):
+    """A detector.
+
+    Attributes:
+        classes: names, by label.
+        resize: how an image gets its size.
+        inference: how candidates become detections.
+    """
+
+    task: ClassVar[str] = "detection"
+
+    classes: tuple[str, ...]
+    resize: ResizeRule
+    inference: Inference
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.classes:
+            raise ExportError(f"export of {self.name}: no classes; give the names that the network was trained with")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedderInfo(ExportInfo):
+    """A network that embeds pictures so that those of one identity lie close together.
+
+    Attributes:
+        size_px: height and width of its input; pictures are stretched to it.
+        metric: of two embeddings: "cosine" or "euclidean".
+        flip: whether the mirrored picture is embedded as well.
+        identities: how many it was trained to tell apart.
+    """
+
+    task: ClassVar[str] = "reid"
+
+    size_px: tuple[int, int]
+    metric: Literal["cosine", "euclidean"] = "cosine"
+    flip: bool = False
+    identities: int
 
 
 def library() -> str:
@@ -108,10 +142,7 @@ def to_json(info: ExportInfo, *, weights_sha256: str, weights_bytes: int) -> str
         "format_version": FORMAT_VERSION,
         "task": info.task,
         "name": info.name,
-        "model": {"name": info.model, "options": dict(info.options), "num_classes": len(info.classes)},
-        "classes": list(info.classes),
-        "resize": info.resize._asdict(),
-        "inference": info.inference._asdict(),
+        **_own_values(info),
         "metrics": dict(info.metrics),
         "data": {role: vars(split) for role, split in info.data.items()},
         "training": {**vars(info.training), "versions": dict(info.training.versions)},
@@ -120,6 +151,28 @@ def to_json(info: ExportInfo, *, weights_sha256: str, weights_bytes: int) -> str
         "weights": {"file": WEIGHTS, "bytes": weights_bytes, "sha256": weights_sha256},
     }
     return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _own_values(info: ExportInfo) -> dict[str, object]:
+    """The network, and what is particular to the task."""
+    model: dict[str, object] = {"name": info.model, "options": dict(info.options)}
+    if isinstance(info, DetectorInfo):
+        return {
+            "model": {**model, "num_classes": len(info.classes)},
+            "classes": list(info.classes),
+            "resize": info.resize._asdict(),
+            "inference": info.inference._asdict(),
+        }
+    assert isinstance(info, EmbedderInfo)
+    return {
+        "model": model,
+        "embedder": {
+            "size_px": list(info.size_px),
+            "metric": info.metric,
+            "flip": info.flip,
+            "identities": info.identities,
+        },
+    }
 
 
 def from_values(values: Mapping[str, Any], *, run_config: str, file: Path) -> ExportInfo:
@@ -134,31 +187,22 @@ def from_values(values: Mapping[str, Any], *, run_config: str, file: Path) -> Ex
             f"{file}: format_version is {found!r}, expected {FORMAT_VERSION}; "
             f"read it with the version of accel_det that wrote it ({values.get('library', 'unknown')}), or export again"
         )
+    files: dict[object, type[_DetectorFile] | type[_EmbedderFile]] = {"detection": _DetectorFile, "reid": _EmbedderFile}
+    task = values.get("task")
+    if task not in files:
+        raise ExportError(f"{file}: task: {task!r}, expected {' or '.join(map(str, files))}; export again")
     try:
-        parsed = _File.model_validate_json(json.dumps(values))
+        parsed = files[task].model_validate_json(json.dumps(values))
     except ValidationError as error:
         detail = error.errors()[0]
         key = ".".join(str(part) for part in detail["loc"])
         raise ExportError(f"{file}: {key}: {detail['msg']}; correct the key, or export again") from None
-    if parsed.model.num_classes != len(parsed.classes):
+    if isinstance(parsed, _DetectorFile) and parsed.model.num_classes != len(parsed.classes):
         raise ExportError(
             f"{file}: model.num_classes is {parsed.model.num_classes}, but classes has {len(parsed.classes)} names; "
             "make them agree, or export again"
         )
-    return ExportInfo(
-        name=parsed.name,
-        model=parsed.model.name,
-        options=parsed.model.options,
-        classes=tuple(parsed.classes),
-        resize=ResizeRule(**parsed.resize.model_dump()),
-        inference=Inference(**parsed.inference.model_dump()),
-        metrics=parsed.metrics,
-        data={role: SplitInfo(**split.model_dump()) for role, split in parsed.data.items()},
-        training=TrainingInfo(**parsed.training.model_dump()),
-        run_config=run_config,
-        licence=parsed.licence,
-        task=parsed.task,
-    )
+    return parsed.info(run_config)
 
 
 class _Part(BaseModel):
@@ -168,6 +212,9 @@ class _Part(BaseModel):
 class _Model(_Part):
     name: str
     options: dict[str, bool | int | float | str | list[float]]
+
+
+class _Head(_Model):
     num_classes: int
 
 
@@ -211,10 +258,53 @@ class _File(_Part):
     task: str
     name: str
     model: _Model
-    classes: list[str]
-    resize: _Resize
-    inference: _Inference
     metrics: dict[str, float]
     data: dict[str, _Split]
     training: _Training
     licence: str | None = None
+
+
+class _DetectorFile(_File):
+    model: _Head
+    classes: list[str]
+    resize: _Resize
+    inference: _Inference
+
+    def info(self, run_config: str) -> DetectorInfo:
+        return DetectorInfo(
+            name=self.name,
+            model=self.model.name,
+            options=self.model.options,
+            classes=tuple(self.classes),
+            resize=ResizeRule(**self.resize.model_dump()),
+            inference=Inference(**self.inference.model_dump()),
+            metrics=self.metrics,
+            data={role: SplitInfo(**split.model_dump()) for role, split in self.data.items()},
+            training=TrainingInfo(**self.training.model_dump()),
+            run_config=run_config,
+            licence=self.licence,
+        )
+
+
+class _Embedder(_Part):
+    size_px: tuple[int, int]
+    metric: Literal["cosine", "euclidean"]
+    flip: bool
+    identities: int
+
+
+class _EmbedderFile(_File):
+    embedder: _Embedder
+
+    def info(self, run_config: str) -> EmbedderInfo:
+        return EmbedderInfo(
+            name=self.name,
+            model=self.model.name,
+            options=self.model.options,
+            metrics=self.metrics,
+            data={role: SplitInfo(**split.model_dump()) for role, split in self.data.items()},
+            training=TrainingInfo(**self.training.model_dump()),
+            run_config=run_config,
+            licence=self.licence,
+            **self.embedder.model_dump(),
+        )

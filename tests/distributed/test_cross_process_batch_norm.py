@@ -1,4 +1,4 @@
-"""Two processes with 1 and 3 images against `nn.BatchNorm2d` on the 4 images together, in float64."""
+"""Two processes with 1 and 3 images against the norms of torch on the 4 images together, in float64."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ STEPS = 3
 
 
 def network() -> nn.Module:
-    """Two norms, so that the second one's gradient passes through the first one's; one with a cumulative average."""
+    """Three norms, so that gradients pass through them; one with a cumulative average, one of vectors, as a neck has."""
     torch.manual_seed(0)
     layers = nn.Sequential(
         nn.Conv2d(2, 3, 3, bias=False),
@@ -23,6 +23,8 @@ def network() -> nn.Module:
         nn.SiLU(),
         nn.Conv2d(3, 4, 3),
         nn.BatchNorm2d(4, eps=1e-3, momentum=0.03),
+        nn.Flatten(),
+        nn.BatchNorm1d(4 * 4 * 5),
     )
     return layers.double()
 
@@ -31,7 +33,7 @@ def data() -> tuple[Tensor, Tensor]:
     """(STEPS, 4, 2, 8, 9) images far from zero mean, and weights of the outputs."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(STEPS, sum(SPLIT), 2, 8, 9, generator=generator, dtype=torch.float64) * 3 + 50
-    weights = torch.randn(STEPS, sum(SPLIT), 4, 4, 5, generator=generator, dtype=torch.float64)
+    weights = torch.randn(STEPS, sum(SPLIT), 4 * 4 * 5, generator=generator, dtype=torch.float64)
     return images, weights
 
 
@@ -92,7 +94,7 @@ def test_weight_gradients_add_up_to_those_of_the_joint_batch(
     shares: list[dict[str, Tensor]], joint: dict[str, Tensor]
 ) -> None:
     names = [name for name in joint if name.startswith("gradient")]
-    assert len(names) == 7
+    assert len(names) == 9
     scale = max(float(joint[name].norm()) for name in names)
     for name in names:
         total = shares[0][name] + shares[1][name]
@@ -104,7 +106,7 @@ def test_running_statistics_of_every_process_equal_those_of_the_joint_batch(
     shares: list[dict[str, Tensor]], joint: dict[str, Tensor]
 ) -> None:
     names = [name for name in joint if name.startswith("buffer")]
-    assert len(names) == 6
+    assert len(names) == 9
     for share in shares:
         for name in names:
             assert relative_error(share[name], joint[name]) <= 1e-12, name

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from accel_det.cli import compose
+from accel_det.cli import compose_detection as compose
 from accel_det.cli.proposals import Proposer, proposed, write_proposals
 from accel_det.config.load import load_config
 from accel_det.data.proposals import read_proposals

@@ -53,7 +53,7 @@ def run(folder: Path, *command: str, processes: int = 1) -> dict[str, Any]:
 
 
 def classes_of(folder: Path) -> tuple[str, ...]:
-    from accel_det.cli import compose
+    from accel_det.cli import compose_detection as compose
     from accel_det.config.load import load_config
 
     (folder / "tiny.yaml").write_text(CONFIG, encoding="utf-8")

@@ -12,7 +12,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from accel_det.cli import anchors, compose
+from accel_det.cli import anchors
+from accel_det.cli import compose_detection as compose
 from accel_det.config.load import load_config
 from accel_det.models.darknet_weights import write_darknet
 from accel_det.models.yolov3.model import YoloV3

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from accel_det.cli.compose import augmentation, plain_from_epoch
+from accel_det.cli.compose_detection import augmentation, plain_from_epoch
 from accel_det.config.augment import AugmentSection
-from accel_det.config.schema import Config
+from accel_det.config.detection import DetectionConfig
 from accel_det.data.transforms import Augmentation
 
 
-def config(augment: dict[str, Any], *, resize: dict[str, Any] | None = None, **train: Any) -> Config:
-    return Config.model_validate(
+def config(augment: dict[str, Any], *, resize: dict[str, Any] | None = None, **train: Any) -> DetectionConfig:
+    return DetectionConfig.model_validate(
         {
             "name": "some",
             "model": {"name": "yolov5n"},

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from accel_det.config.detection import DetectionConfig
 from accel_det.config.load import ConfigError, Loaded, describe, dump, load_config, validate
 
 BASE = """\
@@ -257,7 +258,7 @@ def test_a_configuration_cannot_be_changed_after_it_was_checked(tmp_path: Path) 
 
 
 def test_every_key_is_listed_once_with_a_meaning_and_can_be_set(tmp_path: Path) -> None:
-    found = list(describe())
+    found = list(describe(DetectionConfig))
     keys = [key for key, *_ in found]
     assert len(keys) == len(set(keys)) >= 70
     assert [key for key, *_, meaning in found if not meaning] == []
@@ -268,7 +269,7 @@ def test_every_key_is_listed_once_with_a_meaning_and_can_be_set(tmp_path: Path) 
 
 def test_every_listed_default_loads_as_an_override(tmp_path: Path) -> None:
     checked = 0
-    for key, _, default, _ in describe():
+    for key, _, default, _ in describe(DetectionConfig):
         if default == "required" or key in ("train.steps", "train.epochs"):
             continue
         load(tmp_path, BASE, f"--{key.replace('.NAME.', '.s.')}", default)

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from accel_det.config.schema import Config
+from accel_det.config.detection import DetectionConfig
 from accel_det.engine.console import Console
 from accel_det.engine.fit import Job, Outcome, fit
 from accel_det.engine.journal import Journal, read_journal
@@ -88,7 +88,7 @@ def make_job(folder: Path, *, scores: Sequence[float] = (), **changes: Any) -> J
     }
     for section, values in changes.items():
         tree[section] = tree[section] | values
-    config = Config.model_validate(tree)
+    config = DetectionConfig.model_validate(tree)
     accelerator, model = Accelerator(cpu=True), Network()
     steps = config.train.steps or 0
     peak, _ = peak_learning_rate(config.optimizer, config.train.images_per_update)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from accel_det.config.schema import Config
+from accel_det.config.detection import DetectionConfig
 from accel_det.engine.fit import evaluation_is_due
 from accel_det.engine.journal import Journal, read_journal, write_json
 
@@ -78,11 +78,11 @@ def test_a_reader_of_a_status_file_never_sees_half_of_it(tmp_path: Path) -> None
     assert json.loads(file.read_text()) == {"code": 0}
 
 
-def config(**evaluate: float) -> Config:
+def config(**evaluate: float) -> DetectionConfig:
     sets = {"a": {"format": "coco"}}
     data = {"sets": sets, "train": "a:train", "val": "a:val"}
     train = {"steps": 30, "images_per_update": 4}
-    return Config.model_validate(
+    return DetectionConfig.model_validate(
         {"name": "x", "model": {"name": "yolov5n"}, "data": data, "train": train, "evaluate": evaluate}
     )
 

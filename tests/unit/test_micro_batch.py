@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from accelerate import Accelerator
 
-from accel_det.cli import compose
+from accel_det.cli import compose_detection as compose
 from accel_det.cli.micro_batch import crowded_batches, measured_bound
-from accel_det.config.schema import Config
+from accel_det.config.detection import DetectionConfig
 from accel_det.engine.console import Console
 
 
@@ -34,7 +34,7 @@ def test_a_measurement_takes_the_most_crowded_images_at_the_largest_size_and_alw
         },
         "train": {"steps": 1},
     }
-    config = Config.model_validate(tree)
+    config = DetectionConfig.model_validate(tree)
     table = compose.open_tables(config).train
     counts = table.counts().tolist()
     task = compose.make_task(config, table.classes)
@@ -58,7 +58,7 @@ def test_a_cpu_without_a_bound_says_that_nothing_is_measured(capsys: pytest.Capt
     nothing: Any = None
     bound = measured_bound(
         Accelerator(cpu=True),
-        Config.model_validate(tree),
+        DetectionConfig.model_validate(tree),
         nothing,
         nothing,
         model=nothing,

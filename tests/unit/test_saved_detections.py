@@ -210,7 +210,7 @@ def test_annotations_that_make_no_sense_are_named(document: object, said: str, t
 
 
 def street(folder: Path) -> tuple[Path, TruthFile]:
-    from accel_det.cli import compose
+    from accel_det.cli import compose_detection as compose
     from accel_det.config.load import load_config
 
     (folder / "tiny.yaml").write_text(STREET, encoding="utf-8")

@@ -10,14 +10,15 @@ import torch
 from data_sets import HEIGHT, WIDTH, coco_document, write_coco, write_image
 from PIL import Image
 
-from accel_det.cli import compose, main, show_data, turns
+from accel_det.cli import compose_detection as compose
+from accel_det.cli import main, show_data, turns
+from accel_det.config.detection import DetectionConfig
 from accel_det.config.load import dump, validate
-from accel_det.config.schema import Config
 from accel_det.data.canvases import Canvases, LikeAspects
 from accel_det.data.order import EpochOrder
 
 
-def config_of(root: Path, **data: Any) -> Config:
+def config_of(root: Path, **data: Any) -> DetectionConfig:
     """Images a.png (dog) and b.png (dog, cat), and a background image of another shape."""
     train, val = coco_document(), coco_document()
     train["images"].append({"id": "c", "file_name": "c.png", "width": 20, "height": 40})

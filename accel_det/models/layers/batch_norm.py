@@ -1,6 +1,6 @@
 """Batch normalisation for training on several processes: statistics of all of them, or frozen ones.
 
-Both classes keep the parameter and buffer names of `nn.BatchNorm2d`, so weights move freely between the three.
+The classes keep the parameter and buffer names of `nn.BatchNorm1d` and `nn.BatchNorm2d`, so weights move freely.
 Letters: C channels, P processes.
 """
 
@@ -10,11 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 BatchNormKind = Literal["frozen", "synchronized"]
 
 
-class FrozenBatchNorm2d(nn.BatchNorm2d):
+class _Frozen(_BatchNorm):
     """Always normalises by the stored statistics; neither they nor scale and shift are trained."""
 
     def __init__(
@@ -35,17 +36,25 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
         )
 
 
-class CrossProcessBatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` of the joint batch of all processes, with its exact gradient, on any device and backend.
+class FrozenBatchNorm1d(_Frozen, nn.BatchNorm1d):
+    """`nn.BatchNorm1d` as it is."""
+
+
+class FrozenBatchNorm2d(_Frozen, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` as it is."""
+
+
+class _CrossProcess(_BatchNorm):
+    """Normalises the joint batch of all processes, with its exact gradient, on any device and backend.
 
     Processes may hold different numbers of images, of different sizes. In eval mode, and on one process, it is
-    `nn.BatchNorm2d`. Collective in train mode: every process must call forward, and backward, equally often.
+    torch's own. Collective in train mode: every process must call forward, and backward, equally often.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(input)
-        self._check_input_dim(input)
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
         mean, squares, count = _joint_statistics(input.detach())
         if self.running_mean is not None and self.running_var is not None:
             self._update_running(mean, squares / (count - 1).clamp(min=1))
@@ -53,7 +62,7 @@ class CrossProcessBatchNorm2d(nn.BatchNorm2d):
         normalized: Tensor = _JointNormalize.apply(input, mean, inverse_std, count)
         if not self.affine:
             return normalized.to(input.dtype)
-        scaled = normalized * self.weight[None, :, None, None] + self.bias[None, :, None, None]
+        scaled = normalized * _along(self.weight, input) + _along(self.bias, input)
         return scaled.to(input.dtype)
 
     @torch.no_grad()
@@ -71,6 +80,24 @@ class CrossProcessBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(unbiased_variance.to(self.running_var.dtype), self.momentum)
 
 
+class CrossProcessBatchNorm1d(_CrossProcess, nn.BatchNorm1d):
+    """`nn.BatchNorm1d` of all processes."""
+
+
+class CrossProcessBatchNorm2d(_CrossProcess, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` of all processes."""
+
+
+def _along(values: Tensor, x: Tensor) -> Tensor:
+    """(C,) -> what multiplies the channels of x, (B, C, ...)."""
+    return values.reshape(1, -1, *[1] * (x.ndim - 2))
+
+
+def _others(x: Tensor) -> list[int]:
+    """The dimensions of x beside its channels."""
+    return [0, *range(2, x.ndim)]
+
+
 def _joint_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,), sum of squared deviations from it (C,) and number of values per channel () over all processes.
 
@@ -81,8 +108,8 @@ def _joint_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     wide = x.double() if x.dtype == torch.float64 else x.float()
     count = wide.numel() // wide.shape[1]
-    own_mean = wide.sum(dim=(0, 2, 3)) / max(count, 1)
-    own_squares = (wide - own_mean[None, :, None, None]).square().sum(dim=(0, 2, 3))
+    own_mean = wide.sum(dim=_others(x)) / max(count, 1)
+    own_squares = (wide - _along(own_mean, x)).square().sum(dim=_others(x))
     own = torch.cat((own_mean, own_squares, torch.full_like(own_mean[:1], count)))
     everyone = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(everyone, own)
@@ -111,7 +138,7 @@ class _JointNormalize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: _Context, x: Tensor, mean: Tensor, inverse_std: Tensor, count: Tensor) -> Tensor:
-        normalized = (x.to(mean.dtype) - mean[None, :, None, None]) * inverse_std[None, :, None, None]
+        normalized = (x.to(mean.dtype) - _along(mean, x)) * _along(inverse_std, x)
         ctx.save_for_backward(normalized, inverse_std, count)
         return normalized
 
@@ -119,20 +146,21 @@ class _JointNormalize(torch.autograd.Function):
     def backward(ctx: _Context, *gradients: Any) -> tuple[Tensor, None, None, None]:
         (gradient,) = gradients
         normalized, inverse_std, count = ctx.saved_tensors
-        sums = torch.stack((gradient.sum(dim=(0, 2, 3)), (gradient * normalized).sum(dim=(0, 2, 3))))
+        others = _others(gradient)
+        sums = torch.stack((gradient.sum(dim=others), (gradient * normalized).sum(dim=others)))
         dist.all_reduce(sums)
-        mean_gradient, mean_product = (sums / count)[:, None, :, None, None]
-        centered = gradient - mean_gradient - normalized * mean_product
-        return centered * inverse_std[None, :, None, None], None, None, None
+        mean_gradient, mean_product = sums / count
+        centered = gradient - _along(mean_gradient, gradient) - normalized * _along(mean_product, gradient)
+        return centered * _along(inverse_std, gradient), None, None, None
 
 
 def convert_batch_norm(module: nn.Module, kind: BatchNormKind, *, device_type: str = "cpu") -> nn.Module:
-    """Replace every `nn.BatchNorm2d` of a tree; parameters, buffers and their names stay as they are.
+    """Replace every `nn.BatchNorm1d` and `nn.BatchNorm2d` of a tree; parameters, buffers and their names stay as they are.
 
     Call it before the model is wrapped and before the optimizer is built.
 
     Args:
-        module: changed in place, and returned; a lone `nn.BatchNorm2d` is only returned changed.
+        module: changed in place, and returned; a lone norm is only returned changed.
         kind: "frozen" for stored statistics, "synchronized" for those of all processes.
         device_type: where it will train; on "cuda", "synchronized" gives `nn.SyncBatchNorm`, whose kernels are fused.
 
@@ -144,16 +172,22 @@ def convert_batch_norm(module: nn.Module, kind: BatchNormKind, *, device_type: s
     if kind == "synchronized" and device_type == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         return converted
-    if type(module) is nn.BatchNorm2d:
-        return _replacement(module, kind)
+    if type(module) in _REPLACEMENTS:
+        return _replacement(module, kind)  # type: ignore[arg-type]
     for name, child in module.named_children():
         setattr(module, name, convert_batch_norm(child, kind, device_type=device_type))
     return module
 
 
-def _replacement(norm: nn.BatchNorm2d, kind: BatchNormKind) -> nn.BatchNorm2d:
+_REPLACEMENTS: dict[type[nn.Module], dict[BatchNormKind, type[_BatchNorm]]] = {
+    nn.BatchNorm1d: {"frozen": FrozenBatchNorm1d, "synchronized": CrossProcessBatchNorm1d},
+    nn.BatchNorm2d: {"frozen": FrozenBatchNorm2d, "synchronized": CrossProcessBatchNorm2d},
+}
+
+
+def _replacement(norm: _BatchNorm, kind: BatchNormKind) -> _BatchNorm:
     """The layer that takes over the tensors of norm, not copies of them."""
-    cls = FrozenBatchNorm2d if kind == "frozen" else CrossProcessBatchNorm2d
+    cls = _REPLACEMENTS[type(norm)][kind]
     with torch.device("meta"):
         new = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     for name, parameter in norm.named_parameters(recurse=False):

@@ -1,26 +1,24 @@
-"""Trained detectors on pictures: `accel_det.load(path).detect(["image.jpg"])`."""
+"""Trained detectors on pictures."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from accel_det.boxes import clip, unplace, xyxy_to_xywh
 from accel_det.data.collate import collate_boxes
-from accel_det.data.decode import decode
 from accel_det.data.transforms import prepare_image
+from accel_det.inference.exact import load_exactly
+from accel_det.inference.pictures import Picture, read_picture
 from accel_det.models import zoo
 from accel_det.models.base import ZooModel
 from accel_det.models.test_time import with_views
-from accel_det.publish import hub, layout
-from accel_det.publish.export import ExportError, ExportInfo, read_export
+from accel_det.publish.export import DetectorInfo
 from accel_det.types import BoxTarget, Detections, Frame, Sample
 
-Picture = str | Path | Tensor | Image.Image
 CocoRecord = dict[str, int | str | float | list[float]]
 
 
@@ -79,7 +77,7 @@ class Detector:
         classes: names, by label.
     """
 
-    def __init__(self, model: ZooModel[BoxTarget, Detections], info: ExportInfo, *, device: str = "cpu") -> None:
+    def __init__(self, model: ZooModel[BoxTarget, Detections], info: DetectorInfo, *, device: str = "cpu") -> None:
         self.info = info
         self.classes = info.classes
         self._device = torch.device(device)
@@ -124,7 +122,7 @@ class Detector:
         return found
 
     def _sample(self, picture: Picture, position: int) -> Sample[BoxTarget]:
-        pixels, name = _read(picture, position)
+        pixels, name = read_picture(picture, position)
         prepared, placement = prepare_image(pixels, self.info.resize)
         frame = Frame(position, name, int(pixels.shape[-2]), int(pixels.shape[-1]), placement)
         return Sample(prepared, BoxTarget.empty(), frame)
@@ -144,28 +142,7 @@ class Detector:
         return ImageDetections(frame.name, frame.height, frame.width, in_file, scores[kept], labels[kept], names)
 
 
-def load(path: str | Path, *, device: str = "cpu") -> Detector:
-    """A detector from an export.
-
-    Args:
-        path: an export folder, a run's folder (its best export, or else its last), or, if there is no such folder,
-            owner/name of a repository on the Hub, which is downloaded.
-        device: "cpu", "cuda", "cuda:1", ...
-
-    Raises:
-        ValueError: no export there, or it is damaged or of another kind; the message says what to do.
-    """
-    info, state = read_export(_locate(path))
-    if info.task != "detection":
-        raise ExportError(f"{path}: task is {info.task!r}, expected 'detection'; this export is not a detector")
-    try:
-        model = build_network(info, state)
-    except ValueError as error:
-        raise ExportError(f"{path}: {error}") from None
-    return Detector(model, info, device=device)
-
-
-def build_network(info: ExportInfo, state: Mapping[str, Tensor]) -> ZooModel[Any, Any]:
+def build_detector(info: DetectorInfo, state: Mapping[str, Tensor]) -> ZooModel[Any, Any]:
     """The network of an export, on the CPU, with its weights, behind the views that the export's inference asks for.
 
     Draws nothing from torch's generator.
@@ -175,28 +152,8 @@ def build_network(info: ExportInfo, state: Mapping[str, Tensor]) -> ZooModel[Any
     """
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced below
         model = zoo.build(info.model, num_classes=len(info.classes), options=info.options, inference=info.inference)
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ExportError(
-            f"{layout.WEIGHTS} is not of {info.model} with these options ({first}); export again"
-        ) from None
+    load_exactly(model, state, info)
     return with_views(model, info.inference, multiple_px=info.resize.multiple)
-
-
-def _locate(path: str | Path) -> Path:
-    folder = Path(path)
-    if folder.is_dir() or layout.standing(folder).is_dir():
-        return layout.find_export(folder)
-    if folder.exists():
-        raise ExportError(f"{path}: a file, expected the export folder that it is in")
-    if isinstance(path, str) and hub.is_repo_name(path):
-        try:
-            return layout.find_export(hub.fetch_export(path))
-        except hub.PushError as error:
-            raise ExportError(f"{path}: no such folder here, and no such export on the Hub: {error}") from None
-    raise ExportError(f"{path}: no such folder; expected an export, a run's folder, or owner/name on the Hub")
 
 
 def _groups_of_one_size(samples: Sequence[Sample[BoxTarget]]) -> Iterator[list[Sample[BoxTarget]]]:
@@ -204,24 +161,3 @@ def _groups_of_one_size(samples: Sequence[Sample[BoxTarget]]) -> Iterator[list[S
     for sample in samples:
         groups.setdefault(sample.image.shape, []).append(sample)
     yield from groups.values()
-
-
-def _read(picture: Picture, position: int) -> tuple[Tensor, str]:
-    """(3, H, W) uint8 RGB upright, and its name."""
-    name = f"image {position}"
-    if isinstance(picture, Tensor):
-        if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] != 3 or picture.numel() == 0:
-            raise ValueError(
-                f"{name}: a {picture.dtype} tensor of shape {tuple(picture.shape)}, expected uint8 (3, H, W), RGB"
-            )
-        return picture.cpu(), name
-    if isinstance(picture, Image.Image):
-        buffer = io.BytesIO()
-        # TIFF holds every mode that Pillow has, so that one decoder says what each means in RGB.
-        ImageOps.exif_transpose(picture).save(buffer, format="TIFF")
-        return decode(buffer.getvalue(), name=name), name
-    try:
-        data = Path(picture).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{picture}: cannot be read ({error.strerror}); correct the path") from None
-    return decode(data, name=str(picture)), str(picture)

@@ -1,0 +1,257 @@
+"""The parts of a run that learns to tell identities apart."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs, split_info
+from accel_det.config.load import dump
+from accel_det.config.reid import ReidConfig
+from accel_det.config.schema import Config
+from accel_det.data.augment.identity import IdentityAugmentation
+from accel_det.data.identities import IdentityTable
+from accel_det.data.identity_check import check_identity_tables
+from accel_det.data.identity_images import IdentityEvaluationImages, IdentityImages
+from accel_det.data.identity_order import IdentityGroups
+from accel_det.data.identity_sources import open_identities
+from accel_det.data.loaders import TrainingStream, evaluation_batches
+from accel_det.data.order import Draw, EpochOrder, Share, Turns, evaluation_slice
+from accel_det.draws import mix
+from accel_det.engine.console import Console
+from accel_det.engine.evaluate import Evaluation
+from accel_det.engine.runtime import Accelerator
+from accel_det.inference.embedder import build_embedder
+from accel_det.metrics.retrieval import RetrievalRule
+from accel_det.models import zoo
+from accel_det.models.reid.model import WithMirror, without_heads
+from accel_det.models.zoo import OptionValue
+from accel_det.publish.info import EmbedderInfo, ExportInfo
+from accel_det.tasks.reid import ReidTask
+from accel_det.types import Batch, IdentityTarget
+
+IdentityTables = Tables[IdentityTable]
+
+
+def make_parts(config: Config) -> "ReidParts":
+    assert isinstance(config, ReidConfig)
+    return ReidParts(config)
+
+
+class ReidParts:
+    """Fulfils `compose.Parts` for identities."""
+
+    def __init__(self, config: ReidConfig) -> None:
+        self.config = config
+        self.unit = max(1, config.data.group_images)
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        height, width = self.config.data.size_px
+        return height, width
+
+    def check(self) -> None:
+        """A loss that compares pictures needs groups, and the network knows its groups from the order of data."""
+        section = self.config.model
+        if "group_images" in section.options:
+            raise ValueError(
+                "model.options.group_images follows from data.identities_per_group and data.images_per_identity: leave it out"
+            )
+        defaults = {key: default for key, (_, default) in zoo.option_table(section.name).items()}
+        compares = section.options.get("metric_loss", defaults.get("metric_loss", "none")) != "none"
+        if compares and not self.config.data.group_images:
+            raise ValueError(
+                f"model.options.metric_loss compares pictures of a group, but data.order is {self.config.data.order}: set "
+                "data.order to groups, or metric_loss to none"
+            )
+
+    def open_tables(self, *, read_images: bool = False) -> IdentityTables:
+        data, specs = self.config.data, set_specs(self.config)
+        train, found = open_identities(specs, data.train, training=True)
+        val, more = open_identities(specs, data.val, training=False)
+        exclude = self.config.evaluate.same_camera == "exclude"
+        report = check_identity_tables(
+            train, val, [*found, *more], read_images=read_images, exclude_same_camera=exclude
+        )
+        return Tables(train, val, report)
+
+    def open_validation(self, info: ExportInfo) -> IdentityTable:
+        table, found = open_identities(set_specs(self.config), self.config.data.val, training=False)
+        exclude = self.config.evaluate.same_camera == "exclude"
+        check_identity_tables(None, table, found, read_images=False, exclude_same_camera=exclude).require()
+        return table
+
+    def turns_per_epoch(self, train: IdentityTable) -> int:
+        return self._order(train).length
+
+    def make_network(self, tables: IdentityTables, *, device_type: str) -> Network:
+        return build_network(
+            self.config,
+            num_classes=len(tables.train.identities),
+            device_type=device_type,
+            options=self._options(tables.train),
+        )
+
+    def trained(self, info: ExportInfo, state: Mapping[str, Tensor]) -> nn.Module:
+        assert isinstance(info, EmbedderInfo)
+        return self.for_evaluation(build_embedder(info, state, mirror=False))
+
+    def for_evaluation(self, model: nn.Module) -> nn.Module:
+        return WithMirror(model) if self.config.evaluate.flip else model
+
+    def make_task(self, val: IdentityTable) -> ReidTask:
+        section = self.config.evaluate
+        return ReidTask(
+            RetrievalRule(
+                metric=section.metric,
+                exclude_same_camera=section.same_camera == "exclude",
+                ranks=tuple(section.ranks),
+                multi_query=section.multi_query,
+                rerank=section.rerank,
+            )
+        )
+
+    def training_stream(
+        self, train: IdentityTable, task: ReidTask, *, share: Share, pin_memory: bool
+    ) -> TrainingStream[IdentityTarget]:
+        return TrainingStream(
+            self._images(train),
+            order=self._order(train),
+            share=share,
+            collate=task.collate,
+            workers=self.config.data.workers,
+            pin_memory=pin_memory,
+        )
+
+    def validation_stream(
+        self, val: IdentityTable, task: ReidTask, accelerator: Accelerator
+    ) -> Callable[[], Iterator[Batch[IdentityTarget]]]:
+        images = IdentityEvaluationImages(val, size_px=self.size_px)
+        indices = evaluation_slice(len(val), world=accelerator.num_processes, rank=accelerator.process_index)
+        return lambda: evaluation_batches(
+            images,
+            indices,
+            batch_size=self.config.evaluate.images_per_forward,
+            collate=task.collate,
+            workers=self.config.data.workers,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+
+    def costly_batches(self, train: IdentityTable, task: ReidTask) -> Callable[[int], Batch[IdentityTarget]]:
+        images = self._images(train)
+
+        def make(count: int) -> Batch[IdentityTarget]:
+            draws = [Draw(place % len(train), 0, mix(self.config.train.seed, place)) for place in range(count)]
+            return task.collate([images[draw] for draw in draws])
+
+        return make
+
+    def describe(self, tables: IdentityTables) -> list[str]:
+        data, train = self.config.data, tables.train
+        if not data.group_images:
+            return [f"order: {data.order}"] if data.order != "shuffled" else []
+        turns = self.turns_per_epoch(train)
+        balanced = ", cameras balanced" if data.camera_balanced else ""
+        return [
+            f"order: groups of {data.identities_per_group} identities x {data.images_per_identity} pictures{balanced}; an epoch "
+            f"has {turns} turns, each picture at least once, {turns - len(train)} of them repeat one to fill a group"
+        ]
+
+    def agreement(self, train: IdentityTable) -> dict[str, object]:
+        data = self.config.data
+        groups = data.order == "groups"
+        return {
+            "train.seed": self.config.train.seed,
+            "train.images_per_update": self.config.train.images_per_update,
+            "data.order": data.order,
+            "data.identities_per_group": data.identities_per_group if groups else None,
+            "data.images_per_identity": data.images_per_identity if groups else None,
+            "data.camera_balanced": data.camera_balanced,
+            "data.size_px": list(data.size_px),
+            "the training data (fingerprint)": train.fingerprint,
+        }
+
+    def labels_text(self, train: IdentityTable) -> str:
+        return f"{len(train.identities)} identities, {len(train.cameras)} cameras"
+
+    def facts(self, tables: IdentityTables) -> dict[str, Any]:
+        return {
+            "identities": {"train": len(tables.train.identities), "val": len(tables.val.identities)},
+            "cameras": {"train": list(tables.train.cameras), "val": list(tables.val.cameras)},
+        }
+
+    def input_text(self) -> str:
+        height, width = self.size_px
+        return f"{height}x{width} px"
+
+    def details(self, console: Console, scores: Mapping[str, float], train: IdentityTable) -> None:
+        queries, lost = scores.get("queries", 0.0), scores.get("queries_without_match", 0.0)
+        if lost:
+            console.say(f"{int(queries)} queries were scored; {int(lost)} more have no match in the gallery")
+
+    def export_info(self, tables: IdentityTables, made: Provenance) -> EmbedderInfo:
+        config = self.config
+        return EmbedderInfo(
+            name=config.name,
+            model=config.model.name,
+            options={**made.options, **self._lasting_options(tables.train)},
+            size_px=self.size_px,
+            metric=config.evaluate.metric,
+            flip=config.evaluate.flip,
+            identities=len(tables.train.identities),
+            metrics=made.metrics,
+            data={
+                "train": split_info(config, config.data.train, tables.train),
+                "val": split_info(config, config.data.val, tables.val),
+            },
+            training=made.training,
+            run_config=dump(config),
+            licence=config.push.licence,
+        )
+
+    def exported(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return without_heads(weights)
+
+    def save(self, file: Path, found: Evaluation, val: IdentityTable) -> None:
+        raise NotImplementedError
+
+    def hint_after_saving(self, file: Path) -> str:
+        return ""
+
+    def _images(self, train: IdentityTable) -> IdentityImages:
+        values = self.config.data.augment.model_dump()
+        area = values.pop("erase_area")
+        return IdentityImages(
+            train, size_px=self.size_px, augmentation=IdentityAugmentation(erase_area=(area[0], area[1]), **values)
+        )
+
+    def _order(self, train: IdentityTable) -> EpochOrder:
+        data, seed = self.config.data, self.config.train.seed
+        turns: Turns | None = None
+        if data.order == "groups":
+            turns = IdentityGroups(
+                train.labels(),
+                cameras=train.camera_numbers(),
+                identities_per_group=data.identities_per_group,
+                images_per_identity=data.images_per_identity,
+                camera_balanced=data.camera_balanced,
+                seed=seed,
+            )
+        return EpochOrder(len(train), seed=seed, shuffle=data.order == "shuffled", turns=turns)
+
+    def _options(self, train: IdentityTable) -> dict[str, OptionValue]:
+        return {
+            **self.config.model.options,
+            **self._lasting_options(train),
+            "group_images": self.config.data.group_images,
+        }
+
+    def _lasting_options(self, train: IdentityTable) -> dict[str, OptionValue]:
+        """What a network that knows cameras has to know of the data."""
+        known = zoo.option_table(self.config.model.name)
+        return (
+            {"num_cameras": len(train.cameras)}
+            if self.config.model.options.get("camera_embedding") and "num_cameras" in known
+            else {}
+        )

@@ -1,0 +1,84 @@
+"""Pictures of identities as samples: decoded, resized, and in training changed at random."""
+
+from typing import Protocol
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from accel_det.data.augment.identity import IdentityAugmentation, augment_identity, prepare_identity
+from accel_det.data.decode import decode
+from accel_det.data.order import Draw
+from accel_det.types import Frame, IdentityTarget, Placement, Sample
+
+_UNCHANGED = IdentityAugmentation()
+
+
+class PictureTable(Protocol):
+    """What the samples need of a data set; see `identities.IdentityTable`."""
+
+    def __len__(self) -> int: ...
+    def name(self, index: int) -> str: ...
+    def image_bytes(self, index: int) -> bytes: ...
+    def target(self, index: int) -> IdentityTarget: ...
+
+
+class IdentityImages(Dataset[Sample[IdentityTarget]]):
+    """`images[draw]` is a decoded, augmented sample; a pure function of the draw.
+
+    Its frame has no placement, because nothing looks for the way back from a training picture to its file.
+
+    Args:
+        size_px: height and width of the pictures, unless a draw has a size of its own.
+        augmentation: None changes nothing.
+    """
+
+    def __init__(
+        self, table: PictureTable, *, size_px: tuple[int, int], augmentation: IdentityAugmentation | None
+    ) -> None:
+        self._table = table
+        self._size_px = size_px
+        self._augmentation = augmentation or _UNCHANGED
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, draw: Draw) -> Sample[IdentityTarget]:
+        image, name = _read(self._table, draw.index)
+        pixels = augment_identity(
+            image, size_px=draw.size_px or self._size_px, augmentation=self._augmentation, seed=draw.seed
+        )
+        height, width = image.shape[-2:]
+        frame = Frame(draw.index, name, height, width, draw_seed=draw.seed)
+        return Sample(pixels, self._table.target(draw.index), frame)
+
+
+class IdentityEvaluationImages(Dataset[Sample[IdentityTarget]]):
+    """`images[index]` is a decoded, resized sample.
+
+    Args:
+        size_px: height and width of the pictures; the aspect of the file is not kept.
+    """
+
+    def __init__(self, table: PictureTable, *, size_px: tuple[int, int]) -> None:
+        self._table = table
+        self._size_px = size_px
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> Sample[IdentityTarget]:
+        image, name = _read(self._table, index)
+        height, width = image.shape[-2:]
+        placement = Placement(self._size_px[1] / width, self._size_px[0] / height)
+        frame = Frame(index, name, height, width, placement)
+        return Sample(prepare_identity(image, size_px=self._size_px), self._table.target(index), frame)
+
+
+def _read(table: PictureTable, index: int) -> tuple[Tensor, str]:
+    """A picture (3, H, W) uint8 and its name.
+
+    Raises:
+        ValueError: the file cannot be read, or is no image; the message names it.
+    """
+    name = table.name(index)
+    return decode(table.image_bytes(index), name=name), name
