@@ -157,6 +157,9 @@ class Parts(Protocol):
     def hint_after_saving(self, file: Path) -> str:
         """What can be done with that file."""
 
+    def draw(self, folder: Path, found: Evaluation, val: Any) -> list[Path]:
+        """Pictures of an evaluation; raises ValueError where there are none."""
+
 
 def parts_of(config: Config) -> Parts:
     """What the configuration's task makes of it."""

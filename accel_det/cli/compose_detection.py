@@ -323,3 +323,6 @@ class DetectionParts:
 
     def hint_after_saving(self, file: Path) -> str:
         return f"; `accel-det rescore {file} --config CONFIG` scores it again"
+
+    def draw(self, folder: Path, found: Evaluation, val: DetectionTable) -> list[Path]:
+        raise ValueError("--pictures is for re-identification; `accel-det predict` draws what a detector finds")

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs, split_info
+from accel_det.cli.retrieval_pictures import draw_retrieval
 from accel_det.config.load import dump
 from accel_det.config.reid import ReidConfig
 from accel_det.config.schema import Config
@@ -24,6 +25,7 @@ from accel_det.engine.evaluate import Evaluation
 from accel_det.engine.runtime import Accelerator
 from accel_det.inference.embedder import build_embedder
 from accel_det.metrics.retrieval import RetrievalRule
+from accel_det.metrics.saved_embeddings import SavedEmbeddings, write_embeddings
 from accel_det.models import zoo
 from accel_det.models.reid.model import WithMirror, without_heads
 from accel_det.models.zoo import OptionValue
@@ -69,7 +71,7 @@ class ReidParts:
     def open_tables(self, *, read_images: bool = False) -> IdentityTables:
         data, specs = self.config.data, set_specs(self.config)
         train, found = open_identities(specs, data.train, training=True)
-        val, more = open_identities(specs, data.val, training=False)
+        val, more = open_identities(specs, data.val, training=False, cameras=train.cameras)
         exclude = self.config.evaluate.same_camera == "exclude"
         report = check_identity_tables(
             train, val, [*found, *more], read_images=read_images, exclude_same_camera=exclude
@@ -214,10 +216,26 @@ class ReidParts:
         return without_heads(weights)
 
     def save(self, file: Path, found: Evaluation, val: IdentityTable) -> None:
-        raise NotImplementedError
+        """Each picture once, in the order of the split, however many processes embedded it."""
+        rows = {row.sample_id: row for row in found.rows}
+        order = sorted(rows)
+        identities, cameras = ("", *val.identities), ("", *val.cameras)
+        write_embeddings(
+            file,
+            SavedEmbeddings(
+                names=[val.name(sample_id) for sample_id in order],
+                embeddings=np.stack([rows[sample_id].embedding.numpy() for sample_id in order]),
+                identities=[identities[rows[sample_id].identity + 1] or None for sample_id in order],
+                cameras=[cameras[rows[sample_id].camera + 1] or None for sample_id in order],
+                roles=[rows[sample_id].role for sample_id in order],
+            ),
+        )
 
     def hint_after_saving(self, file: Path) -> str:
-        return ""
+        return f"; `accel-det search RUN QUERY {file}` looks pictures up in it"
+
+    def draw(self, folder: Path, found: Evaluation, val: IdentityTable) -> list[Path]:
+        return draw_retrieval(folder, found.rows, val, self.make_task(val).rule)
 
     def _images(self, train: IdentityTable) -> IdentityImages:
         values = self.config.data.augment.model_dump()
@@ -248,10 +266,8 @@ class ReidParts:
         }
 
     def _lasting_options(self, train: IdentityTable) -> dict[str, OptionValue]:
-        """What a network that knows cameras has to know of the data."""
+        """What a network has to know of the data, where it has such options."""
         known = zoo.option_table(self.config.model.name)
-        return (
-            {"num_cameras": len(train.cameras)}
-            if self.config.model.options.get("camera_embedding") and "num_cameras" in known
-            else {}
-        )
+        height, width = self.size_px
+        of_data: dict[str, OptionValue] = {"height_px": height, "width_px": width, "num_cameras": len(train.cameras)}
+        return {name: value for name, value in of_data.items() if name in known}

@@ -22,7 +22,7 @@ def main() -> int:
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="evaluate",
-        usage="%(prog)s RUN [--config FILE] [--save FILE] [--json] [--section.key VALUE ...]",
+        usage="%(prog)s RUN [--config FILE] [--save FILE] [--pictures FOLDER] [--json] [--section.key VALUE ...]",
         description="Score the export of a run; --data.val and other keys choose other data or thresholds.",
         epilog="exit codes: 0 scored; 2 bad input.",
         allow_abbrev=False,
@@ -31,6 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--config", type=Path, help="configuration with the data; without it the one of the export")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which export of the run")
     parser.add_argument("--save", type=Path, help="parquet file for what is found in each image; `rescore` reads it")
+    parser.add_argument("--pictures", type=Path, help="folder for ranked lists and distances; for re-identification")
     parser.add_argument("--json", action="store_true", help="the scores as JSON on stdout")
     options, overrides = parser.parse_known_args(list(arguments))
     if options.save is not None and options.save.suffix != ".parquet":
@@ -56,6 +57,9 @@ def run(arguments: Sequence[str]) -> int:
     if options.save is not None and accelerator.is_main_process:
         parts.save(options.save, found, table)
         console.say(f"saved: {options.save}{parts.hint_after_saving(options.save)}")
+    if options.pictures is not None and accelerator.is_main_process:
+        for file in parts.draw(options.pictures, found, table):
+            console.say(f"drawn: {file}")
     if options.json and accelerator.is_main_process:
         answer({"run": str(options.run), "images": found.images, "seconds": found.seconds, "scores": found.scores})
     accelerator.end_training()

@@ -19,11 +19,15 @@ _HEADS = ("network", "M parameters", "GFLOPs", "px", "resize", "licence", "sourc
 _MARKDOWN = """# Networks
 
 Written by `accel-det models --markdown`; a test compares the two. Millions of parameters and 10^9 floating point
-operations are those of one image of the given size squared with 80 classes; a multiplication and an addition are two
+operations are those of one image of the given size (squared, or height x width), of a detector with 80 classes, of a
+network for re-identification without what classifies identities in training; a multiplication and an addition are two
 operations. Counted are convolutions, matrix products and attention, of second stages with as many regions as they take
 at most; not normalisation, activation, pooling and what follows the choice of boxes. `accel-det models NAME` lists what
 can be set under `model.options`.
 """
+
+
+_TITLES = {"detection": "Detection", "reid": "Re-identification"}
 
 
 class Listing(NamedTuple):
@@ -66,7 +70,7 @@ def page(cards: Sequence[ModelCard]) -> str:
     """The networks as Markdown."""
     parts = [_MARKDOWN]
     for listing in listings(cards):
-        lines = [f"## {listing.task.capitalize()}", "", _line(_HEADS), _line(("---", *["---:"] * 3, *["---"] * 3))]
+        lines = [f"## {_TITLES[listing.task]}", "", _line(_HEADS), _line(("---", *["---:"] * 3, *["---"] * 3))]
         lines += [_line((f"`{name}`", *cells)) for name, *cells in listing.rows]
         notes = [f"{number}. {source}" for number, source in enumerate(listing.sources, start=1)]
         parts.append("\n".join([*lines, "", "Sources:", "", *notes, ""]))
@@ -78,7 +82,7 @@ def _row(card: ModelCard, sources: Sequence[str]) -> tuple[str, ...]:
         card.name,
         f"{card.parameters_m:.1f}",
         f"{card.gflops:.1f}" if card.gflops else "-",
-        str(card.size_px),
+        str(card.size_px) if card.width_px is None else f"{card.size_px}x{card.width_px}",
         card.resize,
         card.licence,
         f"[{sources.index(card.source) + 1}]",
@@ -92,7 +96,11 @@ def _line(cells: Sequence[str]) -> str:
 def _show(cards: Sequence[ModelCard], *, asked: str | None) -> None:
     console = Console(speaks=True)
     for listing in listings(cards):
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{listing.task}, with 80 classes")
+        table = Table(
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            title=_TITLES[listing.task] + (", with 80 classes" if listing.task == "detection" else ""),
+        )
         for head, is_number in zip(_HEADS, (False, True, True, True, False, False, False), strict=True):
             table.add_column(
                 head.replace("M parameters", "M par."), justify="right" if is_number else "left", no_wrap=True

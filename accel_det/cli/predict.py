@@ -1,14 +1,14 @@
 """`accel-det predict RUN IMAGES...`: boxes on pictures, and JSON in COCO's results format."""
 
 import argparse
-import glob
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from accel_det.cli.failures import DONE, answer, guarded
+from accel_det.cli.image_files import IMAGES_HELP, find_images
 from accel_det.data.decode import decode
 from accel_det.engine.console import Console
 from accel_det.engine.runtime import default_device
@@ -17,7 +17,6 @@ from accel_det.inference.detector import CocoRecord
 from accel_det.report.pictures import contact_sheet, draw_detections
 from accel_det.types import Detections
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic"}
 _SHEET_IMAGES = 12
 _PICTURE_PX = 1280
 
@@ -34,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
         epilog="writes OUT/detections.json, OUT/<image>.jpg with boxes, and OUT/sheet.jpg. Exit codes: 0 done; 2 bad input.",
     )
     parser.add_argument("run", help="folder of a run or export, or owner/name on the Hub")
-    parser.add_argument("images", nargs="+", help="images, folders, or patterns such as 'photos/*.jpg'")
+    parser.add_argument("images", nargs="+", help=IMAGES_HELP)
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder for the results; `predictions`")
     parser.add_argument("--score", type=float, default=0.25, help="detections with a lower score are left out; 0.25")
     parser.add_argument("--device", default=default_device(), help="cpu, cuda, cuda:1, ...")
@@ -43,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one machine-readable result on stdout, all else on stderr")
     options = parser.parse_args(list(arguments))
     console = Console(speaks=True, to_stderr=options.json)
-    files = list(_find(options.images))
+    files = list(find_images(options.images))
     detector = load_detector(options.run, device=options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     records: list[CocoRecord] = []
@@ -73,26 +72,6 @@ def run(arguments: Sequence[str]) -> int:
     if options.json:
         answer({"out": str(options.out), "images": len(files), "detections": len(records), "skipped": failures})
     return DONE
-
-
-def _find(patterns: Sequence[str]) -> Iterator[Path]:
-    """Files of paths, folders and patterns, in this order, sorted within each.
-
-    Raises:
-        ValueError: one of them gives nothing.
-    """
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in _SUFFIXES)
-        elif path.exists():
-            found = [path]
-        else:
-            matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 (patterns may be absolute)
-            found = sorted(path for path in map(Path, matches) if path.is_file())
-        if not found:
-            raise ValueError(f"{pattern}: no image there; expected an image file, a folder with images, or a pattern")
-        yield from found
 
 
 def _targets(files: Sequence[Path], out: Path) -> list[Path]:

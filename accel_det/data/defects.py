@@ -128,6 +128,48 @@ DEFECT_KINDS: dict[str, DefectKind] = {
         None,
         "look whether one image was derived from the other",
     ),
+    "name_mismatch": DefectKind(
+        "a file name says whom the picture shows, in the form of its format",
+        STOP,
+        "drop_image",
+        f"rename or move the file, {_ACCEPT}leave the image out",
+    ),
+    "junk_picture": DefectKind(
+        "a picture shows somebody", "drop_image", None, "nothing: the authors of the set mean them to be left out"
+    ),
+    "distractor_in_training": DefectKind(
+        "a training picture shows somebody who can be learned", "drop_image", None, "nothing: they are left out"
+    ),
+    "single_picture": DefectKind(
+        "training has two pictures of an identity",
+        "keep",
+        None,
+        "add pictures: in groups of several pictures of each identity this one repeats",
+    ),
+    "query_without_match": DefectKind(
+        "a query has a match in the gallery", "not_scored", None, "add pictures, or look at its name"
+    ),
+    "one_camera": DefectKind(
+        "queries have matches of other cameras, where those of their own are excluded",
+        "not_scored",
+        None,
+        "set evaluate.same_camera: include, or name the cameras",
+    ),
+    "shared_identity": DefectKind(
+        "no identity is in train and in val of one set",
+        STOP,
+        "keep",
+        f"split by identity (holdout does), {_ACCEPT}keep both: right only where the same name means different people",
+    ),
+    "duplicate_sequence": DefectKind(
+        "a sequence is there once", "keep_first", None, "remove the copies: their people would count as different ones"
+    ),
+    "unclear_box": DefectKind(
+        "whom a box shows can be told: it is large enough, and not hidden",
+        "drop_box",
+        None,
+        "parameters min_side_px and min_visibility say what is enough",
+    ),
 }
 
 

@@ -14,9 +14,10 @@ from torchvision.ops import deform_conv  # noqa: F401  # brings torchvision's op
 
 from accel_det.models import zoo
 from accel_det.models.base import ZooModel
-from accel_det.types import Batch, BoxTarget, Frame
+from accel_det.types import Batch, BoxTarget, Frame, IdentityTarget
 
-NUM_CLASSES = 80
+NUM_CLASSES = {"detection": 80, "reid": 0}
+"""With how many classes networks are counted: those of COCO; none, because what classifies identities is left behind."""
 
 
 class Cost(NamedTuple):
@@ -33,22 +34,24 @@ class Cost(NamedTuple):
     flops: int
 
 
-def measure(name: str, *, num_classes: int = NUM_CLASSES, size_px: int | None = None) -> Cost:
+def measure(name: str, *, num_classes: int | None = None, size_px: int | None = None) -> Cost:
     """Count one network of the zoo; torch's global generator stays as it was.
 
     Args:
-        num_classes: at least 1.
+        num_classes: None for `NUM_CLASSES`.
         size_px: height and width of the image; None for the size that the network was designed for.
 
     Raises:
         ValueError: no such network.
     """
-    side_px = size_px or zoo.card(name).size_px
+    card = zoo.card(name)
+    height, width = (size_px, size_px) if size_px else card.input_px
     with torch.random.fork_rng(devices=[]):
-        model = zoo.build(name, num_classes=num_classes).eval()
-    image = torch.zeros((1, 3, side_px, side_px), dtype=torch.uint8)
-    frame = Frame(0, "image", side_px, side_px)
-    batch = Batch(image, torch.tensor([[side_px, side_px]]), [BoxTarget.empty()], [frame])
+        classes = NUM_CLASSES[card.task] if num_classes is None else num_classes
+        model = zoo.build(name, num_classes=classes).eval()
+    image = torch.zeros((1, 3, height, width), dtype=torch.uint8)
+    target = BoxTarget.empty() if card.task == "detection" else IdentityTarget(-1)
+    batch: Batch[Any] = Batch(image, torch.tensor([[height, width]]), [target], [Frame(0, "image", height, width)])
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             flops = _count_flops(model, batch)
@@ -58,7 +61,7 @@ def measure(name: str, *, num_classes: int = NUM_CLASSES, size_px: int | None = 
     return Cost(count_parameters(model), flops)
 
 
-def _count_flops(model: ZooModel[Any, Any], batch: Batch[BoxTarget]) -> int:
+def _count_flops(model: ZooModel[Any, Any], batch: Batch[Any]) -> int:
     mapping = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
     # Without numbers no box can be chosen: where a network begins to, all that costs is behind it.
     chosen = suppress(DynamicOutputShapeException)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from accel_det.models.base import Inference, ZooModel
 from accel_det.models.card import ModelCard
+from accel_det.models.reid import cards as reid
 from accel_det.models.rfcn import cards as rfcn
 from accel_det.models.torchvision import cards as torchvision
 from accel_det.models.transformers import cards as transformers
@@ -17,7 +18,7 @@ from accel_det.models.yolov5 import cards as yolov5
 
 OptionValue = bool | int | float | str | list[float]
 
-_FAMILIES = (torchvision, yolov5, rfcn, yolov3, transformers)
+_FAMILIES = (torchvision, yolov5, rfcn, yolov3, transformers, reid)
 _CARDS: dict[str, ModelCard] = {card.name: card for family in _FAMILIES for card in family.CARDS}
 
 
@@ -49,7 +50,7 @@ def build(
     """A network with fresh weights, drawn from torch's global generator.
 
     Args:
-        num_classes: at least 1; background is not counted.
+        num_classes: at least 1, background is not counted; 0 for a network that embeds and is not trained.
         options: settings of this network; see `option_table`.
         inference: how candidates become detections. Where it asks for several views of an image, the network gives the
             candidates of one, and `test_time.with_views` puts it behind them.

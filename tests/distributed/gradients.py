@@ -16,7 +16,8 @@ from accel_det.engine.step import settle_buckets, train_step
 from accel_det.models import zoo
 from accel_det.models.base import ZooModel
 from accel_det.models.layers.batch_norm import convert_batch_norm
-from accel_det.types import Batch, BoxTarget, Frame
+from accel_det.models.zoo import OptionValue
+from accel_det.types import Batch, BoxTarget, Frame, IdentityTarget
 
 NUM_CLASSES = 3
 
@@ -25,10 +26,11 @@ class Work(NamedTuple):
     """One gradient to compute.
 
     Attributes:
-        objects: number of objects of each image of the update.
+        objects: of each image of the update: the number of its objects, or the identity that it shows.
         shares: images of each process, each divided into micro-batches: [[2, 2]] is one process that accumulates twice,
             [[1], [3]] two processes.
         batch_norm: "frozen", "synchronized", or "joint" for torch's own.
+        options: of the network, beside those of its case.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Work(NamedTuple):
     objects: tuple[int, ...]
     shares: tuple[tuple[int, ...], ...]
     batch_norm: str = "frozen"
+    options: Mapping[str, OptionValue] = {}
 
 
 class Comparison(NamedTuple):
@@ -57,25 +60,33 @@ class Comparison(NamedTuple):
     all_reduces: int
 
 
-def make_batch(numbers: Sequence[int], *, objects: Sequence[int], size_px: int) -> Batch[BoxTarget]:
+def make_batch(numbers: Sequence[int], work: Work) -> Batch[Any]:
     """The images with these numbers; what an image looks like and how random draws about it fall follows from its number."""
-    images, targets, frames = [], [], []
+    objects, size_px = work.objects, work.size_px
+    of_boxes = zoo.card(work.model).task == "detection"
+    images, frames = [], []
+    targets: list[BoxTarget | IdentityTarget] = []
     for number in numbers:
         draw = torch.Generator().manual_seed(1000 + number)
         images.append(torch.randint(0, 256, (3, size_px, size_px), generator=draw, dtype=torch.uint8))
+        frames.append(Frame(number, f"image {number}", size_px, size_px, draw_seed=7919 * number + 1))
+        if not of_boxes:
+            targets.append(IdentityTarget(objects[number], camera=number % 2))
+            continue
         corners = torch.rand(objects[number], 2, generator=draw) * 0.5 * size_px
         sides = (0.15 + 0.3 * torch.rand(objects[number], 2, generator=draw)) * size_px
         boxes = torch.cat((corners, corners + sides), dim=1)
         labels = torch.randint(0, NUM_CLASSES, (objects[number],), generator=draw)
         targets.append(BoxTarget(boxes, labels, torch.zeros_like(labels, dtype=torch.bool), sides.prod(dim=1)))
-        frames.append(Frame(number, f"image {number}", size_px, size_px, draw_seed=7919 * number + 1))
     sizes = torch.tensor([[size_px, size_px]] * len(images), dtype=torch.int64)
     return Batch(torch.stack(images), sizes, targets, frames)
 
 
 def make_model(work: Work) -> ZooModel[Any, Any]:
     torch.manual_seed(3)
-    model = zoo.build(work.model, num_classes=NUM_CLASSES, options=case(work.model).options).double()
+    model = zoo.build(
+        work.model, num_classes=NUM_CLASSES, options={**case(work.model).options, **work.options}
+    ).double()
     _spread_statistics(model)
     if work.batch_norm in ("frozen", "synchronized"):
         convert_batch_norm(model, work.batch_norm)  # type: ignore[arg-type]
@@ -138,7 +149,7 @@ def _flat(parameters: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters.values()])
 
 
-def _joined(batches: Sequence[Batch[BoxTarget]]) -> Batch[BoxTarget]:
+def _joined(batches: Sequence[Batch[Any]]) -> Batch[Any]:
     return Batch(
         torch.cat([batch.images for batch in batches]),
         torch.cat([batch.sizes for batch in batches]),
@@ -147,11 +158,11 @@ def _joined(batches: Sequence[Batch[BoxTarget]]) -> Batch[BoxTarget]:
     )
 
 
-def my_batches(work: Work, rank: int) -> list[Batch[BoxTarget]]:
+def my_batches(work: Work, rank: int) -> list[Batch[Any]]:
     first = sum(sum(share) for share in work.shares[:rank])
     batches = []
     for count in work.shares[rank]:
-        batches.append(make_batch(range(first, first + count), objects=work.objects, size_px=work.size_px))
+        batches.append(make_batch(range(first, first + count), work))
         first += count
     return batches
 

@@ -1,0 +1,234 @@
+"""Pictures of identities, ready to train on or to search: columns, not objects.
+
+Letters: N pictures.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from accel_det.data.formats.identity_raw import DISTRACTOR, NO_CAMERA, RawPictures
+from accel_det.data.formats.raw import Ints
+from accel_det.types import IdentityTarget
+
+_NOBODY = -1
+
+
+class IdentityTable:
+    """The pictures of one or several splits, by position, and whom they show.
+
+    Two Arrow tables: `images`, of the one column image {bytes, path}, and `records`, with a name, a row of `images`, an
+    identity, a camera and a role for every picture. A worker process shares them, and there is no Python object per picture.
+
+    Attributes:
+        images: the Arrow table of the pictures; it may hold more rows than are used.
+        records: the Arrow table of what is known of each.
+        identities: names, "set/identity", by label.
+        cameras: names, "set/camera", by number.
+        set_names: the sets that the pictures are of.
+        fingerprint: sha256 over names, identities, cameras and roles.
+        accept: the kinds of defect that the user accepts.
+    """
+
+    def __init__(
+        self,
+        images: datasets.Dataset,
+        records: pa.Table,
+        *,
+        identities: Sequence[str],
+        cameras: Sequence[str],
+        set_names: Sequence[str],
+        fingerprint: str,
+        accept: frozenset[str] = frozenset(),
+    ) -> None:
+        self.images = images
+        self.records = records
+        self.identities = tuple(identities)
+        self.cameras = tuple(cameras)
+        self.set_names = tuple(set_names)
+        self.fingerprint = fingerprint
+        self.accept = accept
+        self._attach()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._attach()
+
+    def name(self, index: int) -> str:
+        """The file, for people: set, then path inside the set."""
+        return str(self._names[index].as_py())
+
+    def names(self) -> list[str]:
+        """The name of every picture."""
+        found: list[str] = self._names.to_pylist()
+        return found
+
+    def path(self, index: int) -> str | None:
+        """Where the image file is; None where the table holds its bytes."""
+        image = self._image(index)
+        return None if image["bytes"] is not None else str(image["path"])
+
+    def paths(self) -> list[str | None]:
+        """Where the image file of every picture is, as `path` says of one."""
+        found: list[str | None] = []
+        for chunk in self.images.data.column("image").chunks:
+            paths = pc.struct_field(chunk, "path")
+            found += pc.if_else(
+                pc.is_null(pc.struct_field(chunk, "bytes")), paths, pa.scalar(None, paths.type)
+            ).to_pylist()
+        return [found[row] for row in self._rows.tolist()]
+
+    def image_bytes(self, index: int) -> bytes:
+        """The encoded picture, from disk or from the table.
+
+        Raises:
+            ValueError: the file cannot be read any more.
+        """
+        image = self._image(index)
+        data = image["bytes"]
+        if isinstance(data, bytes):
+            return data
+        try:
+            return Path(str(image["path"])).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{image['path']}: cannot be read: {error.strerror or error}; restore the file") from error
+
+    def target(self, index: int) -> IdentityTarget:
+        """Who is in a picture, where it was taken, and its role."""
+        return IdentityTarget(int(self._labels[index]), int(self._cameras[index]), int(self._roles[index]))
+
+    def labels(self) -> Ints:
+        """(N,) int64, the index into `identities` of every picture; -1 for a distractor."""
+        return self._labels
+
+    def camera_numbers(self) -> Ints:
+        """(N,) int64, the index into `cameras` of every picture; -1 where it is not known."""
+        return self._cameras
+
+    def roles(self) -> Ints:
+        """(N,) int64, the `Role` of every picture."""
+        return self._roles
+
+    def _image(self, index: int) -> dict[str, object]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"picture {index} of {len(self)}")
+        row = int(self._rows[index])
+        image: dict[str, object] = self.images.data.fast_slice(row, 1).column("image")[0].as_py()
+        return image
+
+    def _attach(self) -> None:
+        """Views into the Arrow buffers; none of them is pickled."""
+        self._names = self.records.column("name").combine_chunks()
+        self._rows, self._labels, self._cameras, self._roles = (
+            _values(self.records, column) for column in ("row", "identity", "camera", "role")
+        )
+
+
+def build_identity_table(
+    parts: Sequence[tuple[str, RawPictures]], *, cameras: Sequence[str] = (), accept: frozenset[str] = frozenset()
+) -> IdentityTable:
+    """Joins splits. Identities and cameras of different sets stay apart, those of one set are one by their names.
+
+    Args:
+        parts: name of the set and pictures, at least one.
+        cameras: names that come first among the cameras, in this order, whether or not a picture is of them.
+        accept: kept for the check.
+    """
+    names = [f"{set_name}/{name}" for set_name, part in parts for name in part.names]
+    shown = _full_names(parts, [part.identities for _, part in parts], nobody=DISTRACTOR)
+    seen = _full_names(parts, [part.cameras for _, part in parts], nobody=NO_CAMERA)
+    identities = _ordered(shown)
+    all_cameras = tuple(dict.fromkeys([*cameras, *_ordered(seen)]))
+    images, starts = _join_images([part for _, part in parts])
+    columns = {
+        "row": np.concatenate([_rows(part) + start for (_, part), start in zip(parts, starts, strict=True)]),
+        "identity": _numbers(shown, identities),
+        "camera": _numbers(seen, all_cameras),
+        "role": np.concatenate([part.roles for _, part in parts]),
+    }
+    arrays = {name: pa.array(column.astype(np.int64)) for name, column in columns.items()}
+    return IdentityTable(
+        images,
+        pa.table({"name": pa.array(names, pa.string()), **arrays}),
+        identities=identities,
+        cameras=all_cameras,
+        set_names=tuple(dict.fromkeys(set_name for set_name, _ in parts)),
+        fingerprint=_fingerprint(
+            [names, identities, all_cameras], [columns["identity"], columns["camera"], columns["role"]]
+        ),
+        accept=accept,
+    )
+
+
+def _full_names(
+    parts: Sequence[tuple[str, RawPictures]], columns: Sequence[Sequence[str]], *, nobody: str
+) -> list[str | None]:
+    """ "set/name" of every picture, None where it is nobody's."""
+    return [
+        None if name == nobody else f"{set_name}/{name}"
+        for (set_name, _), column in zip(parts, columns, strict=True)
+        for name in column
+    ]
+
+
+def _ordered(names: Iterable[str | None]) -> tuple[str, ...]:
+    """Each name once, in the order in which people count: c2 before c10."""
+    return tuple(sorted({name for name in names if name is not None}, key=_natural))
+
+
+def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    pieces = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces], name
+
+
+def _numbers(names: Sequence[str | None], known: Sequence[str]) -> Ints:
+    """(N,) the place of every name among the known ones, -1 for None."""
+    place: dict[str | None, int] = {name: number for number, name in enumerate(known)}
+    return np.array([place.get(name, _NOBODY) for name in names], np.int64)
+
+
+def _join_images(parts: Sequence[RawPictures]) -> tuple[datasets.Dataset, list[int]]:
+    """One table of all pictures, and where each part begins in it."""
+    tables = [part.images if part.images is not None else _of_paths(part.files or []) for part in parts]
+    starts = [0, *np.cumsum([len(table) for table in tables]).tolist()]
+    return tables[0] if len(tables) == 1 else datasets.concatenate_datasets(tables), starts[:-1]
+
+
+def _rows(part: RawPictures) -> Ints:
+    """(N,) the row of every picture in the table of its part."""
+    return part.rows if part.images is not None else np.arange(len(part.names))
+
+
+def _of_paths(files: Sequence[str]) -> datasets.Dataset:
+    fields = [pa.nulls(len(files), pa.binary()), pa.array(files, pa.string())]
+    table = pa.table({"image": pa.StructArray.from_arrays(fields, names=["bytes", "path"])})
+    info = datasets.DatasetInfo(features=datasets.Features({"image": datasets.Image(decode=False)}))
+    # The fingerprint is given, or `datasets` would pickle the whole table to make one.
+    return datasets.Dataset(table, info=info, fingerprint=_fingerprint([files], [])[:16])
+
+
+def _fingerprint(texts: Sequence[Sequence[str]], columns: Sequence[Ints]) -> str:
+    digest = hashlib.sha256()
+    for names in texts:
+        digest.update(f"{len(names)}\0".encode() + "\0".join(names).encode())
+    for column in columns:
+        digest.update(np.ascontiguousarray(column.astype("<i8")).tobytes())
+    return digest.hexdigest()
+
+
+def _values(table: pa.Table, name: str) -> Ints:
+    """A column as a view of its buffer."""
+    values: Ints = table.column(name).combine_chunks().to_numpy(zero_copy_only=True)
+    return values

@@ -1,0 +1,1 @@
+"""Networks that tell identities apart, and their losses."""

@@ -1,0 +1,1 @@
+"""What teaches a network to tell identities apart, as sums and counts."""
