@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs, split_info
@@ -79,7 +80,9 @@ class ReidParts:
         return Tables(train, val, report)
 
     def open_validation(self, info: ExportInfo) -> IdentityTable:
-        table, found = open_identities(set_specs(self.config), self.config.data.val, training=False)
+        assert isinstance(info, EmbedderInfo)
+        specs = set_specs(self.config)
+        table, found = open_identities(specs, self.config.data.val, training=False, cameras=info.cameras)
         exclude = self.config.evaluate.same_camera == "exclude"
         check_identity_tables(None, table, found, read_images=False, exclude_same_camera=exclude).require()
         return table
@@ -202,6 +205,7 @@ class ReidParts:
             metric=config.evaluate.metric,
             flip=config.evaluate.flip,
             identities=len(tables.train.identities),
+            cameras=tables.train.cameras if config.model.options.get("camera_embedding") else (),
             metrics=made.metrics,
             data={
                 "train": split_info(config, config.data.train, tables.train),

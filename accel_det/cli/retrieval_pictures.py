@@ -37,7 +37,7 @@ def draw_retrieval(folder: Path, rows: Sequence[EmbeddingRow], table: IdentityTa
         "map.png": _map(gallery, table),
     }
     for name, picture in pictures.items():
-        picture.save(folder / name, **({"quality": 92} if name.endswith(".jpg") else {}))
+        picture.save(folder / name, quality=92)
     return [folder / name for name in pictures]
 
 

@@ -16,7 +16,7 @@ from accel_det.data.decode import decode
 from accel_det.engine.console import Console
 from accel_det.engine.runtime import default_device
 from accel_det.inference import Embedder, load_embedder
-from accel_det.metrics.nearest import Match, nearest
+from accel_det.metrics.nearest import Match, each_once, nearest
 from accel_det.metrics.saved_embeddings import FORMATS, SavedEmbeddings, read_embeddings
 from accel_det.report.ranked_lists import ANSWERS, Answer, RankedRow, Shown, Verdict, draw_ranked_lists
 from accel_det.types import Role
@@ -54,11 +54,11 @@ def run(arguments: Sequence[str]) -> int:
 
     def embeddings_of(source: str, role: Role) -> SavedEmbeddings:
         if Path(source).suffix in FORMATS:
-            return _read(Path(source), embedder, role)
+            return each_once(_read(Path(source), embedder, role))
         files = list(dict.fromkeys(find_images([source])))
         saved, failures = embed_files(embedder, files, batch_size=options.batch_size, say=console.say)
         skipped.extend(failures)
-        return saved
+        return each_once(saved)
 
     queries, gallery = embeddings_of(options.query, Role.QUERY), embeddings_of(options.gallery, Role.GALLERY)
     lists = nearest(queries, gallery, top=options.top)

@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+from accel_det.metrics.retrieval import Features, RetrievalRule, rank_gallery
 from accel_det.metrics.saved_embeddings import SavedEmbeddings
-
-# Similarities that are in memory at once.
-_BLOCK = 50_000_000
 
 
 class Match(NamedTuple):
@@ -21,36 +19,44 @@ class Match(NamedTuple):
 def nearest(queries: SavedEmbeddings, gallery: SavedEmbeddings, *, top: int) -> list[list[Match]]:
     """The most similar pictures of the gallery for each query, the best first; the query's own file is left out.
 
+    Equally similar ones keep the order of the gallery.
+
     Args:
+        queries, gallery: each file once, see `each_once`.
         top: answers to a query, at least 1; fewer where the gallery has no more.
 
     Raises:
-        ValueError: embeddings of different lengths, or no pictures on one side.
+        ValueError: embeddings of different lengths, a file twice, or no pictures on one side.
     """
-    if queries.embeddings.shape[1] != gallery.embeddings.shape[1]:
-        raise ValueError(
-            f"embeddings of the query have {queries.embeddings.shape[1]} numbers, those of the gallery "
-            f"{gallery.embeddings.shape[1]}; embed both with one network"
-        )
     if not queries.names or not gallery.names:
         raise ValueError(
             f"{len(queries.names)} queries and {len(gallery.names)} pictures in the gallery, expected at least 1 of each"
         )
-    asked, looked_through = torch.from_numpy(queries.embeddings), torch.from_numpy(gallery.embeddings)
-    own: dict[Path, list[int]] = {}
-    for position, name in enumerate(gallery.names):
-        own.setdefault(_file_of(name), []).append(position)
-    step = max(1, _BLOCK // len(gallery.names))
-    lists: list[list[Match]] = []
-    for start in range(0, len(asked), step):
-        similarities = (asked[start : start + step] @ looked_through.T).clamp(-1, 1)
-        for row, name in enumerate(queries.names[start : start + step]):
-            similarities[row, own.get(_file_of(name), [])] = -torch.inf
-        best, positions = similarities.topk(min(top, len(gallery.names)), dim=1)
-        for values, places in zip(best.tolist(), positions.tolist(), strict=True):
-            found = [Match(place, value) for place, value in zip(places, values, strict=True) if value > -torch.inf]
-            lists.append(sorted(found, key=lambda match: (-match.similarity, match.position)))
-    return lists
+    numbers: dict[Path, int] = {}
+    looked_through, asked = _features(gallery, numbers), _features(queries, numbers)
+    rule = RetrievalRule(metric="cosine", exclude_same_camera=False)
+    lists = rank_gallery(asked, looked_through, rule, top)
+    return [
+        [
+            Match(position, 1 - distance)
+            for position, distance, valid in zip(*(column.tolist() for column in row), strict=True)
+            if valid
+        ]
+        for row in zip(lists.indices, lists.distances, lists.valid, strict=True)
+    ]
+
+
+def each_once(saved: SavedEmbeddings) -> SavedEmbeddings:
+    """Of a file that is there several times, however its path is written, the first."""
+    first = {file: position for position, file in reversed(list(enumerate(map(_file_of, saved.names))))}
+    return saved if len(first) == len(saved.names) else saved.keep(sorted(first.values()))
+
+
+def _features(saved: SavedEmbeddings, numbers: dict[Path, int]) -> Features:
+    """A file is one picture on both sides; files that are new get the next numbers."""
+    ids = [numbers.setdefault(_file_of(name), len(numbers)) for name in saved.names]
+    nobody = torch.full((len(ids),), -1)
+    return Features(torch.from_numpy(saved.embeddings), identities=nobody, cameras=nobody, ids=torch.tensor(ids))
 
 
 def _file_of(name: str) -> Path:

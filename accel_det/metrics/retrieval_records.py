@@ -21,7 +21,7 @@ class Features(NamedTuple):
         identities: (N,) int64; -1 is a distractor, which is nobody's match.
         cameras: (N,) int64; -1 where it is not known.
         ids: (N,) int64, the sample id, from 0, each once. A picture that is on both sides is one picture: it has one
-            embedding, that of the gallery, and it is left out of its own answers.
+            embedding, that of the gallery, and it is left out of the answers to a question that it is part of.
     """
 
     embeddings: Tensor

@@ -118,6 +118,7 @@ class EmbedderInfo(ExportInfo):
         metric: of two embeddings: "cosine" or "euclidean".
         flip: whether the mirrored picture is embedded as well.
         identities: how many it was trained to tell apart.
+        cameras: names of those that the network knows, by number; none where it was not told.
     """
 
     task: ClassVar[str] = "reid"
@@ -126,6 +127,7 @@ class EmbedderInfo(ExportInfo):
     metric: Literal["cosine", "euclidean"] = "cosine"
     flip: bool = False
     identities: int
+    cameras: tuple[str, ...] = ()
 
 
 def library() -> str:
@@ -171,6 +173,7 @@ def _own_values(info: ExportInfo) -> dict[str, object]:
             "metric": info.metric,
             "flip": info.flip,
             "identities": info.identities,
+            "cameras": list(info.cameras),
         },
     }
 
@@ -291,6 +294,7 @@ class _Embedder(_Part):
     metric: Literal["cosine", "euclidean"]
     flip: bool
     identities: int
+    cameras: tuple[str, ...] = ()
 
 
 class _EmbedderFile(_File):

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from accel_det.cli import embed, search
 from accel_det.cli.failures import guarded
 from accel_det.data import street
-from accel_det.inference import Embedder
+from accel_det.inference import Embedder, load_embedder
 from accel_det.metrics.saved_embeddings import SavedEmbeddings, read_embeddings, write_embeddings
+from accel_det.models import zoo
+from accel_det.models.reid.model import without_heads
+from accel_det.publish.export import write_export
 from accel_det.publish.info import EmbedderInfo, TrainingInfo
 from accel_det.report.ranked_lists import RIGHT, WRONG
 from accel_det.types import Batch, IdentityTarget, Role
@@ -185,6 +188,29 @@ def test_embeddings_of_another_network_are_refused(capsys: pytest.CaptureFixture
     write_embeddings(Path("short.npz"), SavedEmbeddings(["a"], np.ones((1, 1), np.float32)))
     assert guarded(search.run, ["people", "asked", "short.npz"]) == 2
     assert "embeddings have 1 numbers, those of the run 24" in capsys.readouterr().err
+
+
+def test_an_export_embeds_and_finds_and_saved_embeddings_of_it_are_known_as_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (embed, search):
+        monkeypatch.setattr(module, "load_embedder", load_embedder)
+    torch.manual_seed(0)
+    network = zoo.build("osnet_x0_25", num_classes=PEOPLE)
+    for folder, score in (("export", 0.5), ("later", 0.75)):
+        described = info(model="osnet_x0_25", metrics={"mAP": score}, run_config="name: people\n")
+        write_export(Path(folder), state=without_heads(network.state_dict()), info=described)
+    shutil.copy("asked/2-1.png", "gallery/copy.png")
+    assert embed.run(["export", "gallery", "--out", "g.parquet", "--batch_size", "4"]) == 0
+    files = sorted(Path("gallery").iterdir())
+    expected = load_embedder("export").embed(files)
+    np.testing.assert_allclose(read_embeddings(Path("g.parquet")).embeddings, expected.numpy(), atol=1e-5)
+    assert search.run(["export", "asked", "g.parquet", "--top", "1"]) == 0
+    assert results()[2]["answers"][0]["name"] == "gallery/copy.png"
+    assert results()[2]["answers"][0]["similarity"] == pytest.approx(1, abs=1e-5)
+    capsys.readouterr()
+    assert guarded(search.run, ["later", "asked", "g.parquet"]) == 2
+    assert "g.parquet: embedded by `people: osnet_x0_25, update 7, " in capsys.readouterr().err
 
 
 def test_one_network_has_one_line_and_another_step_or_score_another_one() -> None:

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from accel_det.metrics import nearest as nearest_module
-from accel_det.metrics.nearest import nearest
+from accel_det.metrics.nearest import each_once, nearest
 from accel_det.metrics.saved_embeddings import FORMATS, SavedEmbeddings, read_embeddings, write_embeddings
 from accel_det.types import Role
 
@@ -191,9 +190,7 @@ def test_damage_anywhere_is_noticed_or_changes_no_embedding(tmp_path: Path, suff
     assert noticed >= 60
 
 
-@pytest.mark.parametrize("block", [1, 7, 10**9])
-def test_the_nearest_pictures_are_those_that_a_full_sort_finds(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(nearest_module, "_BLOCK", block)
+def test_the_nearest_pictures_are_those_that_a_full_sort_finds() -> None:
     queries = SavedEmbeddings([f"q{n}" for n in range(6)], drawn(6, seed=1))
     gallery = SavedEmbeddings([f"g{n}" for n in range(11)], drawn(11, seed=2))
     lists = nearest(queries, gallery, top=4)
@@ -221,8 +218,21 @@ def test_a_file_is_never_its_own_answer_however_its_path_is_written(tmp_path: Pa
 def test_rounding_makes_no_similarity_larger_than_one() -> None:
     vectors = drawn(300, 33)
     assert (vectors @ vectors.T).max() > 1, "without rounding errors this shows nothing"
-    lists = nearest(SavedEmbeddings(["q"] * 300, vectors), SavedEmbeddings(["g"] * 300, vectors), top=1)
-    assert max(match.similarity for (match,) in lists) == 1
+    queries, gallery = (SavedEmbeddings([f"{side}{n}" for n in range(300)], vectors) for side in "qg")
+    lists = nearest(queries, gallery, top=1)
+    assert [match.position for (match,) in lists] == list(range(300))
+    assert max(match.similarity for (match,) in lists) == pytest.approx(1, abs=1e-7)
+    assert max(match.similarity for (match,) in lists) <= 1
+
+
+def test_a_file_that_is_there_twice_is_taken_once() -> None:
+    saved = full()._replace(names=["a.jpg", "new/../b.jpg", "./a.jpg", "b.jpg", "c.jpg"])
+    kept = each_once(saved)
+    assert kept.names == ["a.jpg", "new/../b.jpg", "c.jpg"]
+    assert kept.embeddings.tobytes() == saved.embeddings[[0, 1, 4]].tobytes() and kept.identities == ["a", None, "a"]
+    assert each_once(kept) is kept
+    with pytest.raises(ValueError, match="more than once"):
+        nearest(kept, saved, top=1)
 
 
 def test_equal_pictures_are_answered_in_the_order_of_the_gallery() -> None:
@@ -233,7 +243,7 @@ def test_equal_pictures_are_answered_in_the_order_of_the_gallery() -> None:
 
 
 def test_embeddings_of_two_lengths_and_empty_sides_are_refused() -> None:
-    with pytest.raises(ValueError, match="of the query have 7 numbers, those of the gallery 5"):
+    with pytest.raises(ValueError, match="of the queries have 7 numbers, those of the gallery 5"):
         nearest(SavedEmbeddings(["q"], drawn(1)), SavedEmbeddings(["g"], drawn(1, 5)), top=1)
     with pytest.raises(ValueError, match="1 queries and 0 pictures in the gallery"):
         nearest(SavedEmbeddings(["q"], drawn(1)), SavedEmbeddings([], drawn(0)), top=1)

@@ -1,18 +1,14 @@
 """Retrieval of identities for `evaluate.load(".../accel_det/metrics/reid_retrieval")`."""
 
 from collections.abc import Sequence
-from typing import Any
-from typing import Literal
-from typing import TypedDict
+from typing import Any, Literal, TypedDict
 
 import datasets
 import evaluate.info
 import evaluate.module
 import torch
 
-from accel_det.metrics.retrieval import Features
-from accel_det.metrics.retrieval import RetrievalRule
-from accel_det.metrics.retrieval import retrieval_scores
+from accel_det.metrics.retrieval import Features, RetrievalRule, retrieval_scores
 from accel_det.types import Role
 
 INPUTS = """
@@ -85,7 +81,7 @@ def _columns() -> Any:
     return features(
         {
             "predictions": {"embedding": datasets.List(datasets.Value("float32"))},
-            "references": {name: whole for name in ReferenceRecord.__annotations__},
+            "references": dict.fromkeys(ReferenceRecord.__annotations__, whole),
         }
     )
 

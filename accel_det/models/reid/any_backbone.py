@@ -5,6 +5,7 @@ import difflib
 import torch
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models import get_model, list_models
 from transformers import AutoModel
 
 from accel_det.models.reid.options import AnyBackboneOptions, ReidOptions
@@ -38,7 +39,7 @@ class HubBackbone(nn.Module):
         super().__init__()
         self.body = network
         if getattr(network, "pooler", None) is not None and any(True for _ in network.pooler.parameters()):  # type: ignore[union-attr]
-            network.pooler = None
+            network.pooler = None  # type: ignore[assignment]
         self.channels = _channels_of(self)
 
     def forward(self, pixels: Tensor, cameras: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def make_backbone(name: str, options: ReidOptions) -> TorchvisionBackbone | HubB
             "transformers:owner/name"
         )
     if kind == "transformers":
-        return HubBackbone(open_pretrained(AutoModel, which, revision=options.revision))
+        return HubBackbone(open_pretrained(_automatic(), which, revision=options.revision))
     known = models.list_models(module=models)
     if which not in known:
         near = difflib.get_close_matches(which, known, n=1)

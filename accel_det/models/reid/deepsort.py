@@ -1,140 +1,126 @@
-"""Deep SORT's appearance networks.
+"""The appearance network of Deep SORT.
 
-Source: Wojke, Bewley, Paulus, Simple Online and Realtime Tracking with a Deep Association Metric, 2017, table 1.
+Source: Wojke et al., Simple Online and Realtime Tracking with a Deep Association Metric, 2017, table 1. That it has 2,800,864
+parameters says the rest: norms learn a shift and no scale; the second convolution of a unit has a bias, the others and the
+dense layer have a norm behind them in its place; shortcuts that change the channels are 1x1 convolutions with neither; the
+first unit has no norm in front, because the convolution before it ends with one. Here maps of odd sides and strides are
+padded as torch does it, by as much on all sides, and shortcuts that change the channels take what the unit's norm gives, as
+in Zagoruyko and Komodakis, Wide Residual Networks, 2016.
+
+Letters: B pictures, H and W height and width of a map.
 """
 
+from typing import Self
+
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from accel_det.models.reid.options import DeepSortOptions, ReidOptions
+import torch
+from accel_det.models.reid.backbone import Backbone
+from accel_det.models.reid.options import DeepSortOptions
 
-_CELLS = (16, 8)
-"""Height and width of the last map of a picture of 128 x 64 pixels; the maps of others are brought to it."""
-
-
-def _shift_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch normalisation whose scale stays 1, as published."""
-    norm = nn.BatchNorm2d(channels)
-    norm.weight.requires_grad_(False)
-    return norm
+_FEATURES = 128
+_UNITS = ((32, 32, 1), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1))
+"""Of each residual unit: channels in, channels out, stride."""
 
 
-class PreActivationBlock(nn.Module):
-    """x + conv(dropout(elu(norm(conv(elu(norm(x))))))), with a projection where the size changes.
+class ShiftNorm(nn.Module):
+    """A batch norm with a shift and without a scale; (B, C) or (B, C, H, W).
 
-    Args:
-        first: of the network: its input is activated already.
-        widens: twice the channels, half the height and width.
+    Frozen with its shift are the statistics.
     """
 
-    def __init__(self, in_channels: int, *, first: bool = False, widens: bool = False, dropout: float) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        """Args:
+        norm: without scale and shift.
+        """
         super().__init__()
-        channels = 2 * in_channels if widens else in_channels
-        stride = 2 if widens else 1
-        self.enter = nn.Identity() if first else nn.Sequential(_shift_norm(in_channels), nn.ELU())
-        self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False),
-            _shift_norm(channels),
-            nn.ELU(),
-            nn.Dropout(dropout),
-            nn.Conv2d(channels, channels, 3, 1, 1),
-        )
-        self.project = nn.Conv2d(in_channels, channels, 1, stride, bias=False) if widens else nn.Identity()
+        self.norm = norm
+        self.bias = nn.Parameter(torch.zeros(norm.num_features))
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if not self.bias.requires_grad:
+            self.norm.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut: Tensor = self.project(x)
-        return shortcut + self.layers(self.enter(x))
+        normalized: Tensor = self.norm(x)
+        return normalized + self.bias.reshape(-1, *[1] * (x.ndim - 2))
 
 
-class DeepSortCNN(nn.Module):
-    """The network of table 1: 128 numbers for a picture of 128 x 64 pixels; 2,800,864 trained parameters."""
+class Convolution(nn.Module):
+    """3x3 convolution, norm, ELU."""
 
-    channels = 128
-
-    def __init__(self, options: DeepSortOptions) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
         super().__init__()
-        dropout = options.block_dropout
-        self.stem = nn.Sequential(
-            *(nn.Conv2d(3, 32, 3, 1, 1, bias=False), _shift_norm(32), nn.ELU()),
-            *(nn.Conv2d(32, 32, 3, 1, 1, bias=False), _shift_norm(32), nn.ELU()),
-            nn.MaxPool2d(3, 2, 1),
-        )
-        self.blocks = nn.Sequential(
-            PreActivationBlock(32, first=True, dropout=dropout),
-            PreActivationBlock(32, dropout=dropout),
-            PreActivationBlock(32, widens=True, dropout=dropout),
-            PreActivationBlock(64, dropout=dropout),
-            PreActivationBlock(64, widens=True, dropout=dropout),
-            PreActivationBlock(128, dropout=dropout),
-        )
-        self.dense = nn.Sequential(
-            nn.AdaptiveAvgPool2d(_CELLS),
-            nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(128 * _CELLS[0] * _CELLS[1], self.channels, bias=False),
-            nn.BatchNorm1d(self.channels),
-            nn.ELU(),
-        )
-        norm = self.dense[4]
-        assert isinstance(norm, nn.BatchNorm1d)
-        norm.weight.requires_grad_(False)
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.norm = _norm(outputs)
 
-    def forward(self, pixels: Tensor, cameras: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 128); cameras are not read."""
-        feature: Tensor = self.dense(self.blocks(self.stem(pixels)))
-        return feature
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.elu(self.norm(self.conv(maps)))
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut."""
+class ResidualUnit(nn.Module):
+    """Norm and ELU, then convolution with norm and ELU, dropout, convolution; and the shortcut around them."""
 
-    def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: int, dropout: float, first: bool) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
-        self.project: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != channels:
-            self.project = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+        self.norm = None if first else _norm(inputs)
+        self.conv1 = Convolution(inputs, outputs, stride=stride)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        active = maps if self.norm is None else F.elu(self.norm(maps))
+        inner: Tensor = self.conv2(self.dropout(self.conv1(active)))
+        return inner + (maps if self.shortcut is None else self.shortcut(active))
+
+
+class DeepSortNetwork(nn.Module):
+    """(B, 3, H, W) -> (B, 128), of one size of pictures."""
+
+    def __init__(self, *, input_px: tuple[int, int], dropout: float) -> None:
+        super().__init__()
+        self.input_px = input_px
+        self.conv1 = Convolution(3, 32)
+        self.conv2 = Convolution(32, 32)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.units = nn.Sequential(
+            *(
+                ResidualUnit(inputs, outputs, stride=stride, dropout=dropout, first=number == 0)
+                for number, (inputs, outputs, stride) in enumerate(_UNITS)
             )
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut: Tensor = self.project(x)
-        return (shortcut + self.layers(x)).relu()
-
-
-class DeepSortResNet(nn.Module):
-    """The wider variant that is used with Deep SORT in PyTorch: four stages of two basic blocks, 512 numbers."""
-
-    channels = 512
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 64, 3, 1, 1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
         )
-        self.layer1 = self._stage(64, 64, stride=1)
-        self.layer2 = self._stage(64, 128, stride=2)
-        self.layer3 = self._stage(128, 256, stride=2)
-        self.layer4 = self._stage(256, 512, stride=2)
+        self.dropout = nn.Dropout(dropout)
+        height, width = (-(-side // 8) for side in input_px)  # the pool and two units halve, and round up
+        self.dense = nn.Linear(128 * height * width, _FEATURES, bias=False)
+        self.dense_norm = ShiftNorm(nn.BatchNorm1d(_FEATURES, affine=False))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
 
-    @staticmethod
-    def _stage(in_channels: int, channels: int, *, stride: int) -> nn.Sequential:
-        return nn.Sequential(
-            BasicBlock(in_channels, channels, stride=stride), BasicBlock(channels, channels, stride=1)
-        )
+    def forward(self, pixels: Tensor) -> Tensor:
+        height, width = pixels.shape[-2:]
+        if (height, width) != self.input_px:
+            raise ValueError(
+                f"pictures of {height}x{width} pixels: the dense layer of this network is made for "
+                f"{self.input_px[0]}x{self.input_px[1]}; set data.size_px to [{self.input_px[0]}, {self.input_px[1]}], or "
+                f"model.options.input_px to [{height}, {width}]"
+            )
+        maps = self.units(self.pool(self.conv2(self.conv1(pixels))))
+        return F.elu(self.dense_norm(self.dense(self.dropout(maps.flatten(1)))))
 
-    def forward(self, pixels: Tensor, cameras: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 512, H / 16, W / 16); cameras are not read."""
-        x: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(pixels)))))
-        return x
+
+def make_backbone(name: str, options: DeepSortOptions) -> Backbone:
+    """The network with fresh weights, after He."""
+    body = DeepSortNetwork(input_px=options.input_px, dropout=options.block_dropout)
+    units = [(f"units.{number}.",) for number in range(len(_UNITS))]
+    return Backbone(body, channels=_FEATURES, layers=[("conv1.",), ("conv2.",), *units, ("dense",)])
 
 
-def make_backbone(name: str, options: ReidOptions) -> DeepSortCNN | DeepSortResNet:
-    """One of the two with fresh weights."""
-    assert isinstance(options, DeepSortOptions)
-    return DeepSortCNN(options) if name == "deepsort_cnn" else DeepSortResNet()
+def _norm(channels: int) -> ShiftNorm:
+    return ShiftNorm(nn.BatchNorm2d(channels, affine=False))

@@ -1,47 +1,80 @@
-"""OSNet: blocks that see several scales at once, weighted by what they see; names of tensors are the authors'.
+"""OSNet: streams that see at four scales, weighed against each other for every picture.
 
-Source: Zhou et al., Omni-Scale Feature Learning for Person Re-Identification, 2019; with instance norms: Zhou et al.,
-Learning Generalisable Omni-Scale Representations for Person Re-Identification, 2021.
+Modules bear the names of the published weights, which therefore load.
+
+Source: Zhou et al., Omni-Scale Feature Learning for Person Re-Identification, 2019, section 3 and table 1; Zhou et al.,
+Learning Generalisable Omni-Scale Representations, 2021, for the network with instance norms that was found by search, table 1.
+
+Letters: B pictures, C channels, H and W height and width of a map.
 """
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from accel_det.models.reid.options import OSNetOptions, ReidOptions
+from accel_det.models.reid.backbone import Backbone
+from accel_det.models.reid.options import OsNetOptions
+from accel_det.models.reid.pooling import make_pool
 
-_CHANNELS = (64, 256, 384, 512)
-_FEATURE = 512
+FEATURES = 512
 _STREAMS = 4
+_BOTTLENECK = 4  # a block has so many times fewer channels inside
 _GATE_REDUCTION = 16
+_LAYERS = (("conv1.",), ("conv2.", "pool2."), ("conv3.", "pool3."), ("conv4.",), ("conv5.", "global_avgpool."), ("fc.",))
 
 
-class _Block(NamedTuple):
-    """Whether an instance norm stands before the shortcut is added."""
+class _Size(NamedTuple):
+    """Of one OSNet.
 
-    instance_norm: bool
+    Attributes:
+        channels: of the stem, and of the three stages.
+        instance_norms: of the two blocks of each stage: whether one normalises its residual by the picture; None is the
+            network of 2019, which has no such norm.
+    """
+
+    channels: tuple[int, int, int, int]
+    instance_norms: tuple[tuple[bool, bool], ...] | None = None
 
 
-_PLAIN = ((_Block(False), _Block(False)),) * 3
-_AIN = ((_Block(True), _Block(True)), (_Block(False), _Block(True)), (_Block(True), _Block(False)))
+_SIZES = {
+    "osnet_x1_0": _Size((64, 256, 384, 512)),
+    "osnet_x0_75": _Size((48, 192, 288, 384)),
+    "osnet_x0_5": _Size((32, 128, 192, 256)),
+    "osnet_x0_25": _Size((16, 64, 96, 128)),
+    "osnet_ain_x1_0": _Size((64, 256, 384, 512), ((True, True), (False, True), (True, False))),
+}
 
 
-class ConvLayer(nn.Sequential):
-    """Convolution, norm, ReLU."""
+class Convolution(nn.Module):
+    """Convolution, norm, and ReLU where it is asked for."""
 
     def __init__(
-        self, in_channels: int, channels: int, kernel: int, *, stride: int = 1, instance_norm: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        norm: type[nn.BatchNorm2d | nn.InstanceNorm2d] | None = nn.BatchNorm2d,
+        relu: bool = True,
     ) -> None:
         super().__init__()
-        self.add_module("conv", nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False))
-        norm: nn.Module = nn.InstanceNorm2d(channels, affine=True) if instance_norm else nn.BatchNorm2d(channels)
-        self.add_module("bn", norm)
-        self.add_module("relu", nn.ReLU())
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+        self.bn = None if norm is None else norm(outputs, affine=True)
+        self.relu = relu
+
+    def forward(self, maps: Tensor) -> Tensor:
+        maps = self.conv(maps)
+        if self.bn is not None:
+            maps = self.bn(maps)
+        return F.relu(maps) if self.relu else maps
 
 
-class LightConv3x3(nn.Module):
-    """A 1x1 convolution, then a 3x3 one of each channel."""
+class LiteConvolution(nn.Module):
+    """A 3x3 convolution in two: across channels, then inside of each; norm, ReLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -49,100 +82,130 @@ class LightConv3x3(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.bn = nn.BatchNorm2d(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.bn(self.conv2(self.conv1(x)))
-        return y.relu()
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv2(self.conv1(maps))))
 
 
-class ChannelGate(nn.Module):
-    """x times a weight of each of its channels, which follows from their means."""
+class AggregationGate(nn.Module):
+    """Weighs the channels of a map by what is in it; all streams share the same weights."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = max(1, channels // _GATE_REDUCTION)
-        self.fc1 = nn.Conv2d(channels, hidden, 1)
-        self.fc2 = nn.Conv2d(hidden, channels, 1)
+        inside = channels // _GATE_REDUCTION
+        self.fc1 = nn.Conv2d(channels, inside, 1)
+        self.fc2 = nn.Conv2d(inside, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        means = x.mean(dim=(2, 3), keepdim=True)
-        weights: Tensor = self.fc2(self.fc1(means).relu())
-        return x * weights.sigmoid()
+    def forward(self, maps: Tensor) -> Tensor:
+        means = maps.mean(dim=(2, 3), keepdim=True)
+        weights = self.fc2(F.relu(self.fc1(means))).sigmoid()
+        return maps * weights
 
 
-class OSBlock(nn.Module):
-    """Streams of 1 to 4 light convolutions, added up through one gate that they share, around a shortcut."""
+class _Block(nn.Module):
+    """Residual: 1x1 in, four streams of one to four lite convolutions, their gated sum, 1x1 out.
 
-    def __init__(self, in_channels: int, channels: int, *, instance_norm: bool) -> None:
+    Args:
+        instance_norm: the residual is normalised by the picture, in place of the batch.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, instance_norm: bool = False) -> None:
         super().__init__()
-        middle = channels // 4
-        self.conv1 = ConvLayer(in_channels, middle, 1)
-        self.streams = nn.ModuleList(
-            nn.Sequential(*(LightConv3x3(middle) for _ in range(depth))) for depth in range(1, _STREAMS + 1)
+        inside = outputs // _BOTTLENECK
+        self.conv1 = Convolution(inputs, inside)
+        self._add_streams([[LiteConvolution(inside) for _ in range(depth)] for depth in range(1, _STREAMS + 1)])
+        self.gate = AggregationGate(inside)
+        self.conv3 = Convolution(inside, outputs, norm=None if instance_norm else nn.BatchNorm2d, relu=False)
+        self.IN = nn.InstanceNorm2d(outputs, affine=True) if instance_norm else None
+        self.downsample = None if inputs == outputs else Convolution(inputs, outputs, relu=False)
+
+    def _add_streams(self, streams: list[list[LiteConvolution]]) -> None:
+        raise NotImplementedError
+
+    def _streams(self) -> Iterable[nn.Module]:
+        raise NotImplementedError
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inside = self.conv1(maps)
+        gated: list[Tensor] = [self.gate(stream(inside)) for stream in self._streams()]
+        residual: Tensor = self.conv3(gated[0] + gated[1] + gated[2] + gated[3])
+        if self.IN is not None:
+            residual = self.IN(residual)
+        return F.relu(residual + (maps if self.downsample is None else self.downsample(maps)))
+
+
+class Block(_Block):
+    """With the names of 2019."""
+
+    def _add_streams(self, streams: list[list[LiteConvolution]]) -> None:
+        self.conv2a = streams[0][0]
+        self.conv2b, self.conv2c, self.conv2d = (nn.Sequential(*stream) for stream in streams[1:])
+
+    def _streams(self) -> Iterable[nn.Module]:
+        return self.conv2a, self.conv2b, self.conv2c, self.conv2d
+
+
+class SearchedBlock(_Block):
+    """With the names of the network that was found by search."""
+
+    def _add_streams(self, streams: list[list[LiteConvolution]]) -> None:
+        self.conv2 = nn.ModuleList(
+            nn.Sequential(OrderedDict(layers=nn.Sequential(*stream))) for stream in streams
         )
-        self.gate = ChannelGate(middle)
-        self.conv3 = nn.Sequential()
-        self.conv3.add_module("conv", nn.Conv2d(middle, channels, 1, bias=False))
-        self.conv3.add_module(
-            "bn", nn.InstanceNorm2d(channels, affine=True) if instance_norm else nn.BatchNorm2d(channels)
-        )
-        self.downsample: nn.Module = nn.Identity()
-        if in_channels != channels:
-            self.downsample = nn.Sequential()
-            self.downsample.add_module("conv", nn.Conv2d(in_channels, channels, 1, bias=False))
-            self.downsample.add_module("bn", nn.BatchNorm2d(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut: Tensor = self.downsample(x)
-        narrow = self.conv1(x)
-        mixed = self.gate(self.streams[0](narrow))
-        for stream in self.streams[1:]:
-            mixed = mixed + self.gate(stream(narrow))
-        return (shortcut + self.conv3(mixed)).relu()
+    def _streams(self) -> Iterable[nn.Module]:
+        return self.conv2
 
 
-class OSNet(nn.Module):
-    """Three stages of two blocks, then 512 numbers."""
+class OsNet(nn.Module):
+    """(B, 3, H, W) -> (B, 512)"""
 
-    channels = _FEATURE
-
-    def __init__(self, *, width: float, blocks: Sequence[tuple[_Block, _Block]], instance_stem: bool) -> None:
+    def __init__(self, size: _Size, *, pool: nn.Module) -> None:
         super().__init__()
-        widths = [int(channels * width) for channels in _CHANNELS]
-        self.conv1 = ConvLayer(3, widths[0], 7, stride=2, instance_norm=instance_stem)
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        for number, pair in enumerate(blocks):
-            stage = _stage(widths[number], widths[number + 1], pair, shrinks=number < len(blocks) - 1)
-            self.add_module(f"conv{number + 2}", stage)
-        self.conv5 = ConvLayer(widths[3], widths[3], 1)
-        self.fc = nn.Sequential(nn.Linear(widths[3], _FEATURE), nn.BatchNorm1d(_FEATURE), nn.ReLU())
+        stem, second, third, fourth = size.channels
+        searched = size.instance_norms is not None
+        self.conv1 = Convolution(3, stem, kernel=7, stride=2, norm=nn.InstanceNorm2d if searched else nn.BatchNorm2d)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        norms = size.instance_norms or ((False, False),) * 3
+        block = SearchedBlock if searched else Block
+        self.conv2, self.conv3, self.conv4 = (
+            nn.Sequential(
+                block(inputs, outputs, instance_norm=first), block(outputs, outputs, instance_norm=last)
+            )
+            for inputs, outputs, (first, last) in zip(size.channels, size.channels[1:], norms, strict=False)
+        )
+        if searched:
+            self.pool2, self.pool3 = _transition(second), _transition(third)
+        else:
+            self.conv2.append(_transition(second))
+            self.conv3.append(_transition(third))
+        self.searched = searched
+        self.conv5 = Convolution(fourth, fourth)
+        self.global_avgpool = pool
+        self.fc = nn.Sequential(nn.Linear(fourth, FEATURES), nn.BatchNorm1d(FEATURES), nn.ReLU())
+        self._draw_weights()
 
-    def forward(self, pixels: Tensor, cameras: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 512); cameras are not read."""
-        x = self.conv5(self.conv4(self.conv3(self.conv2(self.maxpool(self.conv1(pixels))))))
-        feature: Tensor = self.fc(x.mean(dim=(2, 3)))
-        return feature
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = self.conv2(self.maxpool(self.conv1(pixels)))
+        maps = self.conv3(self.pool2(maps) if self.searched else maps)
+        maps = self.conv4(self.pool3(maps) if self.searched else maps)
+        features: Tensor = self.fc(self.global_avgpool(self.conv5(maps)))
+        return features
 
-
-def _stage(in_channels: int, channels: int, pair: tuple[_Block, _Block], *, shrinks: bool) -> nn.Sequential:
-    first, second = pair
-    layers: list[nn.Module] = [
-        OSBlock(in_channels, channels, instance_norm=first.instance_norm),
-        OSBlock(channels, channels, instance_norm=second.instance_norm),
-    ]
-    if shrinks:
-        layers.append(nn.Sequential(ConvLayer(channels, channels, 1), nn.AvgPool2d(2, 2)))
-    return nn.Sequential(*layers)
-
-
-def make_backbone(name: str, options: ReidOptions) -> OSNet:
-    """An OSNet of this width with weights as published: He et al., 2015, for convolutions."""
-    assert isinstance(options, OSNetOptions)
-    generalises = name.startswith("osnet_ain")
-    width = float(name.rpartition("_x")[2].replace("_", "."))
-    network = OSNet(width=width, blocks=_AIN if generalises else _PLAIN, instance_stem=generalises)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
+    def _draw_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-    return network
+
+
+def make_backbone(name: str, options: OsNetOptions) -> Backbone:
+    """One of the OSNets, with fresh weights."""
+    return Backbone(OsNet(_SIZES[name], pool=make_pool(options.pooling)), channels=FEATURES, layers=_LAYERS)
+
+
+def _transition(channels: int) -> nn.Sequential:
+    """Between two stages; halves the map."""
+    return nn.Sequential(Convolution(channels, channels), nn.AvgPool2d(2, stride=2))

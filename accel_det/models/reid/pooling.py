@@ -1,45 +1,59 @@
-"""From a map to one feature.
+"""From the last map of a network to one feature for each picture.
 
-Letters: B pictures, C channels, H and W cells of the map.
+Letters: B pictures, C channels, H and W height and width of the map.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from accel_det.models.layers.precision import precise
 
-_LEAST = 1e-6
+PoolKind = Literal["avg", "max", "gem"]
+
+GEM_EXPONENT = 3.0
+SMALLEST_ACTIVATION = 1e-6  # the slope of a power has no bound at 0
 
 
-class AveragePool(nn.Module):
-    """(B, C, H, W) -> (B, C), the mean over cells."""
+class MeanPool(nn.Module):
+    """(B, C, H, W) -> (B, C), in float32 at least."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3))
+    def forward(self, maps: Tensor) -> Tensor:
+        return precise(maps).mean(dim=(2, 3))
 
 
 class MaxPool(nn.Module):
-    """(B, C, H, W) -> (B, C), the maximum over cells."""
+    """(B, C, H, W) -> (B, C), in float32 at least."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x.amax(dim=(2, 3))
+    def forward(self, maps: Tensor) -> Tensor:
+        return precise(maps).amax(dim=(2, 3))
 
 
 class GeneralizedMeanPool(nn.Module):
-    """(B, C, H, W) -> (B, C), (mean over cells of x^p)^(1/p), in float32 at least; p is learned.
+    """(B, C, H, W) -> (B, C): mean(x^p)^(1/p), in float32 at least, with p learnt for all channels together.
 
-    Source: Radenovic et al., Fine-tuning CNN Image Retrieval with No Human Annotation, 2018, section 3.2; p begins at 3.
+    With p 1 it is the mean, with p to infinity the maximum. What is below 1e-6 counts as that.
+
+    Source: Radenovic et al., Fine-tuning CNN Image Retrieval with No Human Annotation, 2018, section 3.2.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.exponent = nn.Parameter(torch.full((1,), 3.0))
+        self.p = nn.Parameter(torch.full((1,), GEM_EXPONENT))
 
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            powers = precise(x).clamp(min=_LEAST) ** precise(self.exponent)
-            mean: Tensor = powers.mean(dim=(2, 3)) ** (1 / precise(self.exponent))
-        return mean
+    def forward(self, maps: Tensor) -> Tensor:
+        exponent = precise(self.p)
+        powers = precise(maps).clamp(min=SMALLEST_ACTIVATION).pow(exponent)
+        return powers.mean(dim=(2, 3)).pow(1 / exponent)
 
 
-POOLS: dict[str, type[nn.Module]] = {"avg": AveragePool, "max": MaxPool, "gem": GeneralizedMeanPool}
+def make_pool(kind: PoolKind) -> nn.Module:
+    """(B, C, H, W) -> (B, C), in float32 at least."""
+    match kind:
+        case "avg":
+            return MeanPool()
+        case "max":
+            return MaxPool()
+        case "gem":
+            return GeneralizedMeanPool()

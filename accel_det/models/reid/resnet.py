@@ -1,76 +1,71 @@
-"""ResNets whole, with all four stages, as torchvision builds them; names of tensors are torchvision's.
+"""torchvision's ResNets, without classifier: with a last stage that keeps its map large, and with IBN-a.
 
-Source: He et al., 2016; Pan et al., IBN-Net, 2018, figure 3 a; Luo et al., 2019, for the last stride.
+Source: He et al., Deep Residual Learning, 2015; Xie et al., Aggregated Residual Transformations, 2017. The last stride: Sun
+et al., Beyond Part Models, 2018, section 3.1.
 """
 
-from typing import cast
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torchvision.models import resnet
-from torchvision.models.resnet import BasicBlock, Bottleneck
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from accel_det.models.reid.options import ReidOptions, ResNetOptions
+from accel_det.models.reid.backbone import Backbone
+from accel_det.models.reid.ibn import InstanceBatchNorm
+from accel_det.models.reid.options import ResNetOptions
+from accel_det.models.reid.pooling import make_pool
 
-_BUILDERS = {
-    "reid_resnet18": resnet.resnet18,
-    "reid_resnet34": resnet.resnet34,
-    "reid_resnet50": resnet.resnet50,
-    "reid_resnet101": resnet.resnet101,
-    "reid_resnext50": resnet.resnext50_32x4d,
+
+class _Size(NamedTuple):
+    block: type[BasicBlock | Bottleneck]
+    blocks: tuple[int, int, int, int]
+    groups: int = 1
+    width_per_group: int = 64
+
+
+_SIZES = {
+    "reid_resnet18": _Size(BasicBlock, (2, 2, 2, 2)),
+    "reid_resnet34": _Size(BasicBlock, (3, 4, 6, 3)),
+    "reid_resnet50": _Size(Bottleneck, (3, 4, 6, 3)),
+    "reid_resnet101": _Size(Bottleneck, (3, 4, 23, 3)),
+    "reid_resnet50_ibn": _Size(Bottleneck, (3, 4, 6, 3)),
+    "reid_resnet101_ibn": _Size(Bottleneck, (3, 4, 23, 3)),
+    "reid_resnext50": _Size(Bottleneck, (3, 4, 6, 3), groups=32, width_per_group=4),
+    "deepsort_resnet": _Size(BasicBlock, (2, 2, 2, 2)),
 }
-_IBN = "_ibn"
-_IBN_STAGES = ("layer1", "layer2", "layer3")
+_LAYERS = (("conv1.", "bn1."), ("layer1.",), ("layer2.",), ("layer3.",), ("layer4.", "avgpool."))
 
 
-class InstanceBatchNorm(nn.Module):
-    """The first half of the channels normalised within each picture, the others over the batch: looks and identity."""
+def make_backbone(name: str, options: ResNetOptions) -> Backbone:
+    """One of the ResNets, with fresh weights, under torchvision's names.
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.half = channels // 2
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
-        self.BN = nn.BatchNorm2d(channels - self.half)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # Contiguous parts: torch's norms are slow, and on a CPU wrong, where layouts differ.
-        return torch.cat((self.IN(x[:, : self.half].contiguous()), self.BN(x[:, self.half :].contiguous())), dim=1)
-
-
-class ResNetBackbone(nn.Module):
-    """torchvision's layers, without the classifier."""
-
-    def __init__(self, network: resnet.ResNet) -> None:
-        super().__init__()
-        self.channels = network.fc.in_features
-        for name, child in network.named_children():
-            if name not in ("avgpool", "fc"):
-                setattr(self, name, child)
-
-    def forward(self, pixels: Tensor, cameras: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H / 16, W / 16), or / 32 with a last stride of 2; cameras are not read."""
-        x = pixels
-        for layer in self.children():
-            x = layer(x)
-        return x
-
-
-def make_backbone(name: str, options: ReidOptions) -> ResNetBackbone:
-    """A ResNet of this name with fresh weights."""
-    assert isinstance(options, ResNetOptions)
-    network = _BUILDERS[name.removesuffix(_IBN)](weights=None)
-    if name.endswith(_IBN):
-        for stage in _IBN_STAGES:
-            for block in getattr(network, stage):
-                block.bn1 = InstanceBatchNorm(block.bn1.num_features)
+    "deepsort_resnet" begins with a 3x3 convolution that keeps the size, in place of a 7x7 that halves it.
+    """
+    size = _SIZES[name]
+    body = ResNet(size.block, list(size.blocks), groups=size.groups, width_per_group=size.width_per_group)
+    channels = body.fc.in_features
+    body.fc = nn.Identity()  # type: ignore[assignment]
+    body.avgpool = make_pool(options.pooling)  # type: ignore[assignment]
+    if name == "deepsort_resnet":
+        body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
     if options.last_stride == 1:
-        _keep_size(cast("BasicBlock | Bottleneck", network.layer4[0]))
-    return ResNetBackbone(network)
+        _keep_map(next(_blocks(body.layer4)))
+    if options.ibn:
+        for stage in (body.layer1, body.layer2, body.layer3):
+            for block in _blocks(stage):
+                block.bn1 = InstanceBatchNorm(block.conv1.out_channels)
+    return Backbone(body, channels=channels, layers=_LAYERS)
 
 
-def _keep_size(block: BasicBlock | Bottleneck) -> None:
-    """Take the stride out of the first block of a stage."""
-    convolutions = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
-    for convolution in convolutions:
-        convolution.stride = (1, 1)
-    block.stride = 1
+def _keep_map(block: BasicBlock | Bottleneck) -> None:
+    """Let a block that halves its map leave it as it is."""
+    for part in block.modules():
+        if isinstance(part, nn.Conv2d):
+            part.stride = (1, 1)
+
+
+def _blocks(stage: nn.Sequential) -> Iterator[BasicBlock | Bottleneck]:
+    for block in stage:
+        assert isinstance(block, BasicBlock | Bottleneck)
+        yield block

@@ -86,7 +86,7 @@ class TransformerBackbone(nn.Module):
             if options.num_cameras < 1:
                 raise ValueError("camera_embedding is set, but the training data knows no cameras: set it to 0")
             body.embeddings = WithCameras(
-                body.embeddings,
+                cast(nn.Module, body.embeddings),
                 width=self.channels,
                 num_cameras=options.num_cameras,
                 strength=options.camera_embedding,
@@ -119,23 +119,31 @@ def make_backbone(name: str, options: ReidOptions) -> TransformerBackbone:
     if options.pretrained:
         body = open_pretrained(kind, options.pretrained, revision=options.revision)
     else:
-        body = kind(_config(kind, shape, options))
+        body = kind(_config(kind, shape))
     if isinstance(body, ViTModel):
         body.pooler = None
     return TransformerBackbone(body, options=options)
 
 
-def _config(kind: type[PreTrainedModel], shape: _Shape, options: TransformerOptions) -> ViTConfig | Dinov2Config:
-    config = Dinov2Config if kind is Dinov2Model else ViTConfig
-    made: ViTConfig | Dinov2Config = config(
+def _config(kind: type[PreTrainedModel], shape: _Shape) -> ViTConfig | Dinov2Config:
+    side_px = 14 * shape.patch_px
+    if kind is Dinov2Model:
+        return Dinov2Config(
+            hidden_size=shape.width,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            mlp_ratio=4,
+            patch_size=shape.patch_px,
+            image_size=side_px,
+        )
+    return ViTConfig(
         hidden_size=shape.width,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         intermediate_size=4 * shape.width,
         patch_size=shape.patch_px,
-        image_size=14 * shape.patch_px,
+        image_size=side_px,
     )
-    return made
 
 
 def _fix_positions(body: PreTrainedModel, size_px: tuple[int, int]) -> None:
@@ -144,7 +152,7 @@ def _fix_positions(body: PreTrainedModel, size_px: tuple[int, int]) -> None:
     Raises:
         ValueError: the picture is smaller than a patch.
     """
-    embeddings = body.embeddings
+    embeddings = cast("ViTEmbeddings | Dinov2Embeddings", body.embeddings)
     patch_px = int(body.config.patch_size)
     rows, columns = size_px[0] // patch_px, size_px[1] // patch_px
     if not rows or not columns:
