@@ -272,6 +272,8 @@ class ReidParts:
     def _lasting_options(self, train: IdentityTable) -> dict[str, OptionValue]:
         """What a network has to know of the data, where it has such options."""
         known = zoo.option_table(self.config.model.name)
-        height, width = self.size_px
-        of_data: dict[str, OptionValue] = {"height_px": height, "width_px": width, "num_cameras": len(train.cameras)}
+        of_data: dict[str, OptionValue] = {
+            "input_px": [float(side) for side in self.size_px],
+            "num_cameras": len(train.cameras),
+        }
         return {name: value for name, value in of_data.items() if name in known}

@@ -325,4 +325,4 @@ def _rows_within(max_bytes: int, num_pictures: int, dimension: int) -> int:
     """How many queries are looked at together."""
     least = working_bytes(num_pictures=num_pictures, dimension=dimension, rows=0)
     each = working_bytes(num_pictures=num_pictures, dimension=dimension, rows=1) - least
-    return min(max((max_bytes - least) // each, 1), _MOST_ROWS)
+    return min(max((max_bytes - least) // max(each, 1), 1), _MOST_ROWS)

@@ -38,10 +38,14 @@ class Backbone(nn.Module):
 
     def layer_of(self, name: str) -> int:
         """The layer of a parameter by its name inside of the body, 0 nearest to the picture."""
-        for number, starts in enumerate(self._layers):
-            if name.startswith(starts):
-                return number
-        raise KeyError(f"{name} is in no layer of {type(self.body).__name__}")
+        found = [
+            (len(start), number)
+            for number, starts in enumerate(self._layers)
+            for start in starts
+            if name.startswith(start)
+        ]
+        assert found, f"{name} is in no layer of {type(self.body).__name__}"
+        return max(found)[1]  # the longest: a part may hold others that are layers of their own
 
     def lasting_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """As of `ZooModel`."""

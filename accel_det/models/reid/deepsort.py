@@ -12,10 +12,10 @@ Letters: B pictures, H and W height and width of a map.
 
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import torch
 from accel_det.models.reid.backbone import Backbone
 from accel_det.models.reid.options import DeepSortOptions
 
@@ -46,7 +46,7 @@ class ShiftNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normalized: Tensor = self.norm(x)
-        return normalized + self.bias.reshape(-1, *[1] * (x.ndim - 2))
+        return normalized + self.bias.to(normalized.dtype).reshape(-1, *[1] * (x.ndim - 2))
 
 
 class Convolution(nn.Module):
@@ -108,8 +108,7 @@ class DeepSortNetwork(nn.Module):
         if (height, width) != self.input_px:
             raise ValueError(
                 f"pictures of {height}x{width} pixels: the dense layer of this network is made for "
-                f"{self.input_px[0]}x{self.input_px[1]}; set data.size_px to [{self.input_px[0]}, {self.input_px[1]}], or "
-                f"model.options.input_px to [{height}, {width}]"
+                f"{self.input_px[0]}x{self.input_px[1]}; resize them, or set model.options.input_px to [{height}, {width}]"
             )
         maps = self.units(self.pool(self.conv2(self.conv1(pixels))))
         return F.elu(self.dense_norm(self.dense(self.dropout(maps.flatten(1)))))

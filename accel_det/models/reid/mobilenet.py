@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from torch import Tensor, nn
-from torchvision.models import MobileNetV2, MobileNetV3, mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
+from torchvision.models.mobilenetv2 import MobileNetV2, mobilenet_v2
+from torchvision.models.mobilenetv3 import MobileNetV3, mobilenet_v3_large, mobilenet_v3_small
 
 from accel_det.models.reid.backbone import Backbone
 from accel_det.models.reid.options import MapOptions

@@ -1,11 +1,13 @@
-"""A backbone, a feature, an embedding, and the losses that teach it.
+"""Networks for re-identification as models of the zoo: batch in, losses or embeddings out.
 
-Letters: B pictures, C channels of the backbone, D of the embedding, H and W pixels of a picture.
+Letters: B pictures, H and W their height and width, D channels of a feature.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Protocol, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,136 +15,259 @@ from torch.nn import functional as F
 
 from accel_det.models.base import Inference, ZooModel
 from accel_det.models.layers.precision import precise
+from accel_det.models.reid.backbone import Backbone
 from accel_det.models.reid.losses.build import IdentityLosses, make_losses
-from accel_det.models.reid.options import AnyBackboneOptions as AnyBackboneOptions
-from accel_det.models.reid.options import DeepSortOptions as DeepSortOptions
-from accel_det.models.reid.options import OSNetOptions as OSNetOptions
-from accel_det.models.reid.options import ReidOptions as ReidOptions
-from accel_det.models.reid.options import ResNetOptions as ResNetOptions
-from accel_det.models.reid.options import TransformerOptions as TransformerOptions
-from accel_det.models.reid.pooling import POOLS
+from accel_det.models.reid.neck import make_neck
+from accel_det.models.reid.options import (
+    AnyBackboneOptions,
+    DeepSortOptions,
+    DeepSortResNetOptions,
+    IbnResNetOptions,
+    MapOptions,
+    OSNetOptions,
+    PixelKind,
+    ReidOptions,
+    ResNetOptions,
+    TransformerOptions,
+    VitOptions,
+)
 from accel_det.types import Batch, IdentityTarget, Losses
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+__all__ = [
+    "NAMES",
+    "AnyBackboneOptions",
+    "DeepSortOptions",
+    "DeepSortResNetOptions",
+    "IbnResNetOptions",
+    "MapOptions",
+    "OSNetOptions",
+    "ReidModel",
+    "ReidOptions",
+    "ResNetOptions",
+    "TransformerOptions",
+    "VitOptions",
+    "WithMirror",
+    "build",
+    "without_heads",
+]
+
+NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "deepsort_cnn": "deepsort",
+        "deepsort_resnet": "resnet",
+        "reid_resnet18": "resnet",
+        "reid_resnet34": "resnet",
+        "reid_resnet50": "resnet",
+        "reid_resnet101": "resnet",
+        "reid_resnet50_ibn": "resnet",
+        "reid_resnet101_ibn": "resnet",
+        "reid_resnext50": "resnet",
+        "osnet_x1_0": "osnet",
+        "osnet_x0_75": "osnet",
+        "osnet_x0_5": "osnet",
+        "osnet_x0_25": "osnet",
+        "osnet_ain_x1_0": "osnet",
+        "reid_mobilenet_v2": "mobilenet",
+        "reid_mobilenet_v3_small": "mobilenet",
+        "reid_mobilenet_v3_large": "mobilenet",
+        "reid_vit_small": "vision_transformer",
+        "reid_vit_base": "vision_transformer",
+        "reid_dinov2_small": "vision_transformer",
+        "reid_dinov2_base": "vision_transformer",
+        "reid_backbone": "any_backbone",
+    }
+)
+"""Network -> the module beside this one that makes its backbone; imported when first needed."""
+
+_MEAN_AND_STD: Mapping[PixelKind, tuple[tuple[float, ...], tuple[float, ...]]] = MappingProxyType(
+    {
+        "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    }
+)
+_BODY = "network.backbone.body."
 _HEADS = "heads."
-_MODULES = {
-    "deepsort": "accel_det.models.reid.deepsort",
-    "reid_resnet": "accel_det.models.reid.resnet",
-    "reid_resnext": "accel_det.models.reid.resnet",
-    "osnet": "accel_det.models.reid.osnet",
-    "reid_mobilenet": "accel_det.models.reid.mobilenet",
-    "reid_vit": "accel_det.models.reid.vision_transformer",
-    "reid_dinov2": "accel_det.models.reid.vision_transformer",
-    "reid_backbone": "accel_det.models.reid.any_backbone",
-}
-"""What a network's name begins with -> the module whose `make_backbone` builds it; imported when first needed."""
 
 
-class Backbone(Protocol):
-    """(B, 3, H, W) normalised pixels and (B,) camera numbers -> a (B, C, h, w) map or a (B, C) feature."""
+class Features(NamedTuple):
+    """What the network makes of pictures, (B, D) each, the same where there is no neck."""
 
-    channels: int
-
-    def __call__(self, pixels: Tensor, cameras: Tensor) -> Tensor: ...
+    before_neck: Tensor
+    after_neck: Tensor
 
 
 class EmbeddingNetwork(nn.Module):
-    """Pixels -> the feature before and after the neck, (B, D) each."""
+    """Backbone, linear layer where one is asked for, and neck; behind the backbone all is in float32 at least."""
 
     def __init__(self, backbone: Backbone, options: ReidOptions) -> None:
         super().__init__()
-        self.backbone = cast(nn.Module, backbone)
-        self.pool = POOLS[options.pooling]()
-        channels = options.embedding_channels or backbone.channels
-        self.dropout = nn.Dropout(options.dropout)
-        self.reduce = nn.Linear(backbone.channels, channels, bias=False) if options.embedding_channels else nn.Identity()
-        self.neck: nn.Module = nn.Identity()
-        if options.neck == "bn":
-            self.neck = nn.BatchNorm1d(channels)
-            self.neck.bias.requires_grad_(False)
-        self.channels = channels
+        self.backbone = backbone
+        self.channels = options.embedding_channels or backbone.channels
+        self.embedding: nn.Module = nn.Identity()
+        if options.embedding_channels:
+            self.embedding = nn.Linear(backbone.channels, self.channels, bias=options.neck == "none")
+            nn.init.kaiming_normal_(self.embedding.weight, mode="fan_out")
+            if self.embedding.bias is not None:
+                nn.init.zeros_(self.embedding.bias)
+        # What only the identity loss reads would learn nothing without it.
+        self.neck = make_neck("none" if options.identity_loss == "none" else options.neck, channels=self.channels)
 
-    def forward(self, pixels: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.backbone(pixels, cameras)
-        feature = self.reduce(self.dropout(self.pool(found) if found.ndim == 4 else found))
-        return feature, self.neck(feature)
+    def forward(self, pixels: Tensor, cameras: Tensor | None) -> Features:
+        """(B, 3, H, W) float, and (B,) cameras where the backbone reads them."""
+        features: Tensor = self.backbone(pixels, cameras)
+        with torch.autocast(pixels.device.type, enabled=False):
+            before = self.embedding(features.to(pixels.dtype))
+            return Features(before, self.neck(before))
 
 
 class ReidModel(ZooModel[IdentityTarget, Tensor]):
-    """Embeds pictures so that those of one identity lie close together.
+    """A network with the losses that teach it to tell identities apart.
 
-    Args:
-        num_identities: of the training data; 0 makes a network that embeds and cannot be trained.
+    Attributes:
+        network: what an export holds.
+        heads: the losses with what they learn; None in a network that only embeds.
+        loading_report: what of stored weights was not used, one line; empty for fresh ones.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, backbone: Backbone, *, num_identities: int, options: ReidOptions) -> None:
+        """Args:
+        num_identities: of the training data; 0 for a network that only embeds.
+        """
         super().__init__()
         self.options = options
+        self.num_identities = num_identities
         self.network = EmbeddingNetwork(backbone, options)
+        self.loading_report = backbone.loading_report
         self.heads: IdentityLosses | None = None
         if num_identities:
-            self.heads = make_losses(
-                options, feature_channels=self.network.channels, num_identities=num_identities
-            )
+            self.heads = make_losses(options, feature_channels=self.network.channels, num_identities=num_identities)
+        mean, std = (torch.tensor(values)[:, None, None] for values in _MEAN_AND_STD[options.pixels])
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
 
     def losses(self, batch: Batch[IdentityTarget]) -> Losses:
-        if self.heads is None:
-            raise ValueError("this network was built to embed, without identities to learn; train one with num_classes")
-        before, after = self._features(batch)
-        found: Losses = self.heads(before, after, self._labels(batch))
-        return found
+        """The terms of `IdentityLosses`.
+
+        Raises:
+            ValueError: an identity is none of the training data, or the network only embeds.
+        """
+        heads = self._trained_heads()
+        labels, cameras = self._targets(batch)
+        found = self._features(batch, cameras)
+        after = F.dropout(found.after_neck, self.options.dropout, self.training)
+        terms: Losses = heads(found.before_neck, after, labels)
+        return terms
 
     def predict(self, batch: Batch[IdentityTarget]) -> list[Tensor]:
-        """One embedding per picture: (D,) float32 of unit length."""
-        before, after = self._features(batch)
-        chosen = after if self.options.embedding == "after_neck" else before
-        return list(F.normalize(precise(chosen), dim=1).float().unbind())
+        """(D,) float32 of unit length for each picture.
 
-    def counts(self, batch: Batch[IdentityTarget]) -> dict[str, Tensor] | None:
-        return None if self.heads is None else self.heads.counts(self._labels(batch))
+        Targets are read for their cameras, and only where the network is told them. Whatever mode the network is in, norms
+        use their statistics and keep them, so that an embedding does not depend on the other pictures.
+        """
+        cameras = None
+        if self.network.backbone.reads_cameras:
+            numbers = torch.tensor([target.camera for target in batch.targets], dtype=torch.int64)
+            cameras = numbers.to(batch.images.device, non_blocking=True)
+        with _evaluating(self.network):
+            found = self._features(batch, cameras)
+        chosen = found.after_neck if self.options.embedding == "after_neck" else found.before_neck
+        return list(F.normalize(precise(chosen)).float().unbind())
+
+    def counts(self, batch: Batch[IdentityTarget]) -> dict[str, Tensor]:
+        return self._trained_heads().counts(self._targets(batch)[0])
 
     def compilable(self) -> list[nn.Module]:
-        return [self.network]
+        return [self.network.backbone]
 
-    def _features(self, batch: Batch[IdentityTarget]) -> tuple[Tensor, Tensor]:
+    def layer_of(self, parameter_name: str) -> int | None:
+        """The stage of a ResNet or OSNet, the block of another network; None behind the backbone."""
+        if not parameter_name.startswith(_BODY):
+            return None
+        return self.network.backbone.layer_of(parameter_name.removeprefix(_BODY))
+
+    def lasting_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self.network.backbone.lasting_options(options)
+
+    def _features(self, batch: Batch[IdentityTarget], cameras: Tensor | None) -> Features:
         dtype = next(self.network.parameters()).dtype
-        pixels = batch.images.to(dtype, memory_format=torch.channels_last) / 255
-        if self.options.pixels == "imagenet":
-            for channel, (center, spread) in enumerate(zip(_MEAN, _STD, strict=True)):  # scalars: no copy from the host
-                pixels[:, channel].sub_(center).div_(spread)
-        cameras = torch.tensor([target.camera for target in batch.targets])
-        found: tuple[Tensor, Tensor] = self.network(pixels, cameras.to(pixels.device, non_blocking=True))
+        pixels = batch.images.to(dtype, memory_format=torch.channels_last)
+        found: Features = self.network(pixels.mul_(self.scale).add_(self.shift), cameras)
         return found
 
-    def _labels(self, batch: Batch[IdentityTarget]) -> Tensor:
-        labels = torch.tensor([target.identity for target in batch.targets])
-        return labels.to(batch.images.device, non_blocking=True)
+    def _targets(self, batch: Batch[IdentityTarget]) -> tuple[Tensor, Tensor]:
+        """Identities and cameras, (B,) int64 each, brought to the device together."""
+        for target, frame in zip(batch.targets, batch.frames, strict=True):
+            if not 0 <= target.identity < self.num_identities:
+                raise ValueError(
+                    f"{frame.name}: its identity has number {target.identity}, expected one in [0, "
+                    f"{self.num_identities}), as the network was built for; train on the data that it was built for"
+                )
+        table = torch.tensor([(target.identity, target.camera) for target in batch.targets], dtype=torch.int64)
+        identities, cameras = table.reshape(-1, 2).to(batch.images.device, non_blocking=True).unbind(dim=1)
+        return identities, cameras
+
+    def _trained_heads(self) -> IdentityLosses:
+        if self.heads is None:
+            raise ValueError("this network was built for 0 identities: it embeds, and cannot be trained")
+        return self.heads
 
 
 class WithMirror(nn.Module):
-    """Embeds each picture and its mirror image, and takes the mean direction."""
+    """A network that looks at the mirrored picture as well: the embedding is the mean of both, of unit length again.
+
+    Args:
+        model: gives embeddings; shared, not copied. In train mode it answers alone.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.training = model.training
 
-    def forward(self, batch: Batch[IdentityTarget]) -> list[Tensor]:
-        views = [self.model(batch), self.model(batch._replace(images=batch.images.flip(-1)))]
-        return list(F.normalize(torch.stack([torch.stack(view) for view in views]).sum(dim=0), dim=1).unbind())
+    def forward(self, batch: Batch[IdentityTarget]) -> Losses | list[Tensor]:
+        if self.training:
+            losses: Losses = self.model(batch)
+            return losses
+        seen: list[Tensor] = self.model(batch)
+        mirrored: list[Tensor] = self.model(batch._replace(images=batch.images.flip(-1)))
+        return list(F.normalize(torch.stack(seen) + torch.stack(mirrored)).unbind())
 
 
 def build(name: str, *, num_classes: int, inference: Inference, options: ReidOptions) -> ReidModel:
-    """A network with fresh weights.
+    """One of NAMES, with fresh or stored weights.
 
     Args:
-        num_classes: identities to learn; 0 for a network that only embeds.
-        inference: not read: an embedding has no candidates.
+        num_classes: identities of the training data; 0 for a network that only embeds.
+        inference: is for detectors; nothing of it is read.
+
+    Raises:
+        ValueError: the name is unknown, or an option does not fit.
     """
-    module = import_module(next(place for start, place in _MODULES.items() if name.startswith(start)))
-    return ReidModel(module.make_backbone(name, options), num_identities=num_classes, options=options)
+    if name not in NAMES:
+        raise ValueError(f"model {name!r} is unknown: expected one of {', '.join(NAMES)}")
+    if num_classes < 0:
+        raise ValueError(f"num_classes: expected the number of identities, got {num_classes}")
+    make: Callable[[str, ReidOptions], Backbone] = import_module(f"accel_det.models.reid.{NAMES[name]}").make_backbone
+    return ReidModel(make(name, options), num_identities=num_classes, options=options)
 
 
 def without_heads(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What embeds: the weights without those that only training needs."""
+    """The weights of a trained network without what tells the identities of its training data apart."""
     return {name: tensor for name, tensor in weights.items() if not name.startswith(_HEADS)}
 
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Every part in eval mode, and afterwards in the mode that it had."""
+    training = [module for module in network.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -7,20 +7,16 @@ from torch import nn
 NeckKind = Literal["bn", "none"]
 
 
-def make_neck(kind: NeckKind, *, channels: int, trained: bool) -> nn.Module:
+def make_neck(kind: NeckKind, *, channels: int) -> nn.Module:
     """(B, C) -> (B, C).
 
     "bn" is a batch norm whose shift stays 0, so that the planes between identities go through the origin, as the cosine
     wants it: BNNeck.
-
-    Args:
-        trained: whether a loss reads what comes out; else the scale stays 1.
 
     Source: Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, 2019, section 3.6.
     """
     if kind == "none":
         return nn.Identity()
     neck = nn.BatchNorm1d(channels)
-    neck.weight.requires_grad_(trained)
     neck.bias.requires_grad_(False)
     return neck

@@ -27,7 +27,7 @@ class ReidOptions(LossSettings):
             "half" brings them to [-1, 1], "none" to [0, 1].
         embedding_channels: a linear layer makes so many numbers of the backbone's feature; 0 takes that as it is.
         neck: what is between the feature that the metric losses compare, and the one that identities are told apart by:
-            "bn" a batch norm whose shift stays 0, or "none".
+            "bn" a batch norm whose shift stays 0, or "none". Without an identity loss there is none.
         embedding: which of the two is the embedding.
         dropout: share of the feature that the identity loss does not see, in [0, 1).
     """
@@ -70,7 +70,7 @@ class ResNetOptions(MapOptions):
             picture: IBN-a.
     """
 
-    last_stride: int = 1
+    last_stride: Literal[1, 2] = 1
     ibn: bool = False
 
     def __post_init__(self) -> None:
@@ -90,13 +90,14 @@ class IbnResNetOptions(ResNetOptions):
 class DeepSortResNetOptions(ResNetOptions):
     """Of the 512-d network of the PyTorch Deep SORT, whose last stage halves its map."""
 
-    last_stride: int = 2
+    last_stride: Literal[1, 2] = 2
 
 
 @dataclass(frozen=True)
-class OsNetOptions(MapOptions):
-    """Of OSNet, whose feature is normalised by its own last layer, and so was published without a neck."""
+class OSNetOptions(MapOptions):
+    """Of OSNet, whose feature is normalised by its own last layer, and was published with the softmax alone and no neck."""
 
+    metric_loss: MetricLossKind = "none"
     neck: NeckKind = "none"
 
 
@@ -105,7 +106,7 @@ class DeepSortOptions(ReidOptions):
     """Of the original Deep SORT network, published with the cosine softmax alone.
 
     Attributes:
-        input_px: height and width of the pictures, for which its dense layer is made.
+        input_px: height and width of the pictures, for which its dense layer is made; the data sets it in a run.
         block_dropout: inside its residual units, and before the dense layer, in [0, 1).
     """
 
@@ -133,12 +134,12 @@ class TransformerOptions(ReidOptions):
             with stored weights hold it, so that they need these weights no more.
         num_layers: so many of its layers, from the first one; 0 takes all of them.
         input_px: height and width of the pictures that positions are learnt for; for pictures of another size they are
-            interpolated.
+            interpolated. The data sets it in a run.
         stride_px: from one patch to the next; 0 is the size of a patch, less lets them overlap.
         pooling: of the last layer's tokens: the "class_token", or "avg" and "max" of all others.
         camera_embedding: a vector that is learnt for each camera is added to every token, times this number; 0 for none.
             Nothing is added where the camera is not known.
-        num_cameras: of the training data; set by the data.
+        num_cameras: of the training data, which sets it in a run.
     """
 
     pretrained: str | None = None
@@ -203,7 +204,9 @@ class AnyBackboneOptions(ReidOptions):
             )
         for key in ("revision", "configuration"):
             if getattr(self, key) is not None and library != "transformers":
-                raise ValueError(f"{key} is for backbones of transformers, but backbone is {self.backbone}: leave it out")
+                raise ValueError(
+                    f"{key} is for backbones of transformers, but backbone is {self.backbone}: leave it out"
+                )
 
 
 def _check_share(name: str, value: float) -> None:

@@ -16,14 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from accel_det.models.reid.backbone import Backbone
-from accel_det.models.reid.options import OsNetOptions
+from accel_det.models.reid.options import OSNetOptions
 from accel_det.models.reid.pooling import make_pool
 
 FEATURES = 512
 _STREAMS = 4
 _BOTTLENECK = 4  # a block has so many times fewer channels inside
 _GATE_REDUCTION = 16
-_LAYERS = (("conv1.",), ("conv2.", "pool2."), ("conv3.", "pool3."), ("conv4.",), ("conv5.", "global_avgpool."), ("fc.",))
+_LAYERS = (
+    ("conv1.",),
+    ("conv2.", "pool2."),
+    ("conv3.", "pool3."),
+    ("conv4.",),
+    ("conv5.", "global_avgpool."),
+    ("fc.",),
+)
 
 
 class _Size(NamedTuple):
@@ -97,7 +104,7 @@ class AggregationGate(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         means = maps.mean(dim=(2, 3), keepdim=True)
-        weights = self.fc2(F.relu(self.fc1(means))).sigmoid()
+        weights: Tensor = self.fc2(F.relu(self.fc1(means))).sigmoid()
         return maps * weights
 
 
@@ -148,15 +155,13 @@ class SearchedBlock(_Block):
     """With the names of the network that was found by search."""
 
     def _add_streams(self, streams: list[list[LiteConvolution]]) -> None:
-        self.conv2 = nn.ModuleList(
-            nn.Sequential(OrderedDict(layers=nn.Sequential(*stream))) for stream in streams
-        )
+        self.conv2 = nn.ModuleList(nn.Sequential(OrderedDict(layers=nn.Sequential(*stream))) for stream in streams)
 
     def _streams(self) -> Iterable[nn.Module]:
         return self.conv2
 
 
-class OsNet(nn.Module):
+class OSNet(nn.Module):
     """(B, 3, H, W) -> (B, 512)"""
 
     def __init__(self, size: _Size, *, pool: nn.Module) -> None:
@@ -168,9 +173,7 @@ class OsNet(nn.Module):
         norms = size.instance_norms or ((False, False),) * 3
         block = SearchedBlock if searched else Block
         self.conv2, self.conv3, self.conv4 = (
-            nn.Sequential(
-                block(inputs, outputs, instance_norm=first), block(outputs, outputs, instance_norm=last)
-            )
+            nn.Sequential(block(inputs, outputs, instance_norm=first), block(outputs, outputs, instance_norm=last))
             for inputs, outputs, (first, last) in zip(size.channels, size.channels[1:], norms, strict=False)
         )
         if searched:
@@ -201,9 +204,9 @@ class OsNet(nn.Module):
                 nn.init.zeros_(module.bias)
 
 
-def make_backbone(name: str, options: OsNetOptions) -> Backbone:
+def make_backbone(name: str, options: OSNetOptions) -> Backbone:
     """One of the OSNets, with fresh weights."""
-    return Backbone(OsNet(_SIZES[name], pool=make_pool(options.pooling)), channels=FEATURES, layers=_LAYERS)
+    return Backbone(OSNet(_SIZES[name], pool=make_pool(options.pooling)), channels=FEATURES, layers=_LAYERS)
 
 
 def _transition(channels: int) -> nn.Sequential:
