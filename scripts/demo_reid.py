@@ -17,7 +17,9 @@ def main() -> int:
     call([*LAUNCH, "scripts/train.py", "configs/demo/street_people.yaml"])
     pictures = ["--pictures", str(RUN / "retrieval")]
     scores = json.loads(call([*LAUNCH, "scripts/evaluate.py", str(RUN), "--json", *pictures], capture=True))["scores"]
-    say(f"\nlook at    {RUN}/retrieval/ranked.jpg     people never seen, and whom it takes for the same; green is right")
+    say(
+        f"\nlook at    {RUN}/retrieval/ranked.jpg     people never seen, and whom it takes for the same; green is right"
+    )
     say(f"           {RUN}/retrieval/distances.png  how far apart pictures of one person, and of two, lie")
     say(f"           {RUN}/train.png                the curves of the training")
     say(f"           {RUN}/export/best/             weights as safetensors, with their model card")

@@ -42,9 +42,9 @@ def draw_retrieval(folder: Path, rows: Sequence[EmbeddingRow], table: IdentityTa
 
 
 def _ranked(queries: Features, gallery: Features, table: IdentityTable, rule: RetrievalRule) -> Image.Image:
-    """The lists of queries from all over the split: those with a wrong first answer before the others."""
+    """The lists of queries with a match, from all over the split: those with a wrong first answer before the others."""
     ranked = rank_gallery(queries, gallery, rule, top=_ANSWERS)
-    shown = ranked.valid.any(dim=1)
+    shown = _has_match(queries, gallery, rule)
     wrong = shown & ~ranked.right[:, 0]
     order = torch.cat((torch.nonzero(wrong).flatten(), torch.nonzero(shown & ~wrong).flatten())).tolist()
     wrongs = int(wrong.sum())
@@ -65,8 +65,22 @@ def _ranked(queries: Features, gallery: Features, table: IdentityTable, rule: Re
         )
         for query in chosen
     ]
-    title = f"{wrongs} of {int(shown.sum())} queries have a wrong first answer"
+    title = f"{wrongs} of {int(shown.sum())} queries with a match have a wrong first answer"
+    if not lists:
+        return draw_distances(np.zeros(0), np.zeros(0), title="no query has a match")
     return draw_ranked_lists(lists, measure=f"{rule.metric} distance", title=title)
+
+
+def _has_match(queries: Features, gallery: Features, rule: RetrievalRule) -> torch.Tensor:
+    """(Q,) whether the gallery, as the rule leaves it, has a picture of the query's identity."""
+    found = torch.zeros(len(queries.ids), dtype=torch.bool)
+    for row in range(len(queries.ids)):
+        same = gallery.identities == queries.identities[row]
+        same &= gallery.ids != queries.ids[row]
+        if rule.exclude_same_camera and queries.cameras[row] >= 0:
+            same &= gallery.cameras != queries.cameras[row]
+        found[row] = bool(same.any()) and int(queries.identities[row]) >= 0
+    return found
 
 
 def _spread(indices: Sequence[int], count: int) -> list[int]:
@@ -95,7 +109,7 @@ def _distances(queries: Features, gallery: Features, rule: RetrievalRule) -> Ima
     asked = slice(None, None, step)
     products = queries.embeddings[asked].double() @ gallery.embeddings.double().T
     distances = 1 - products if rule.metric == "cosine" else (2 - 2 * products).clamp(min=0).sqrt()
-    same = queries.identities[asked, None] == gallery.identities[None, :]
+    same = (queries.identities[asked, None] == gallery.identities[None, :]) & (gallery.identities[None, :] >= 0)
     itself = queries.ids[asked, None] == gallery.ids[None, :]
     known = queries.cameras[asked, None] >= 0
     excluded = same & known & (queries.cameras[asked, None] == gallery.cameras[None, :])

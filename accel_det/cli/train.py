@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from accel_det.cli import compose
+from accel_det.cli.curves import write_curves
 from accel_det.cli.describe_run import Plan, headline, run_facts, scaling_line
 from accel_det.cli.failures import DEFECT, DONE, answer, explain, guarded, lost_another_process
 from accel_det.cli.micro_batch import FACT, measured_bound
@@ -139,9 +140,18 @@ def _train(accelerator: Accelerator, start: Start, *, to_stderr: bool) -> Outcom
         console.say(scaling_line(outcome, topology(accelerator), config, parts.input_text()))
         if outcome.counters.finished:
             parts.details(console, outcome.counters.scores, tables.train)
+        _draw_curves(start.folder, console)
         again = "" if outcome.counters.finished else "; continue with --resume auto"
         console.say(f"{outcome.reason} after {outcome.counters.step} updates: {start.folder}{again}")
     return outcome
+
+
+def _draw_curves(folder: Path, console: Console) -> None:
+    """A picture that cannot be drawn never spoils a training."""
+    try:
+        write_curves(folder)
+    except ValueError as error:
+        console.say(f"warning: no curves: {error}")
 
 
 def _make_job(

@@ -40,8 +40,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 ONLY_IN = {
     "accelerate": ("engine/",),
     # The files beside the two shells: the schema of the records that they take.
-    "datasets": ("data/", "metrics/coco_map/", "metrics/voc_ap/", "metrics/records.py"),
-    "evaluate": ("metrics/coco_map/", "metrics/voc_ap/"),
+    "datasets": ("data/", "metrics/coco_map/", "metrics/voc_ap/", "metrics/reid_retrieval/", "metrics/records.py"),
+    "evaluate": ("metrics/coco_map/", "metrics/voc_ap/", "metrics/reid_retrieval/"),
     "faster_coco_eval": ("metrics/",),
     "torchvision": ("data/", "models/"),
     "transformers": ("models/",),
@@ -49,6 +49,7 @@ ONLY_IN = {
     "huggingface_hub": ("publish/", "data/"),
     "defusedxml": ("data/",),
     "optuna": ("cli/study.py",),
+    "pytorch_metric_learning": ("models/reid/",),
 }
 """A library -> the only places of accel_det that may import it."""
 

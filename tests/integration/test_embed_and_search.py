@@ -20,7 +20,7 @@ from accel_det.models import zoo
 from accel_det.models.reid.model import without_heads
 from accel_det.publish.export import write_export
 from accel_det.publish.info import EmbedderInfo, TrainingInfo
-from accel_det.report.ranked_lists import RIGHT, WRONG
+from accel_det.report.ranked_lists import RIGHT, WRONG, Verdict
 from accel_det.types import Batch, IdentityTarget, Role
 
 PEOPLE = 4
@@ -237,14 +237,36 @@ def test_bad_input_is_one_line(arguments: list[str], words: str, capsys: pytest.
     assert not list(Path().glob("e.*"))
 
 
-def test_the_table_is_short_where_there_are_many_queries(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_and_the_picture_are_short_where_there_are_many_queries(capsys: pytest.CaptureFixture[str]) -> None:
     queries = SavedEmbeddings([f"q{n}.jpg" for n in range(23)], _turned(23))
-    write_embeddings(Path("q.npz"), queries)
-    assert search.run(["people", "q.npz", "gallery", "--top", "2"]) == 0
+    heights = []
+    for count in (20, 23):
+        write_embeddings(Path("q.npz"), queries.keep(range(count)))
+        capsys.readouterr()
+        assert search.run(["people", "q.npz", "gallery", "--top", "2"]) == 0
+        assert len(results()) == count
+        heights.append(Image.open("search/ranked.jpg").height)
     said = capsys.readouterr().out
     assert "q19.jpg" in said and "q20.jpg" not in said and "... and 3 more queries" in said
-    assert len(results()) == 23
-    assert Image.open("search/ranked.jpg").height < 20 * 400
+    assert heights[0] == heights[1]
+
+
+def test_an_answer_is_right_wrong_a_distractor_or_not_known() -> None:
+    asked = SavedEmbeddings(["q", "r"], _turned(2), ["anna", None])
+    known = SavedEmbeddings(["a", "b", "c"], _turned(3), ["anna", "berta", None])
+    found = [[search.verdict(asked, query, known, position) for position in range(3)] for query in range(2)]
+    assert found == [[Verdict.RIGHT, Verdict.WRONG, Verdict.DISTRACTOR], [Verdict.UNKNOWN] * 3]
+    for queries, gallery in ((asked._replace(identities=None), known), (asked, known._replace(identities=None))):
+        assert search.verdict(queries, 0, gallery, 0) is Verdict.UNKNOWN
+
+
+def test_search_names_the_files_that_it_cannot_read(capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("asked", "gallery"):
+        (Path(folder) / "bad.png").write_bytes(b"no picture")
+    assert search.run(["people", "asked", "gallery", "--json"]) == 0
+    found = answered(capsys)
+    assert [line.partition(":")[0] for line in found["skipped"]] == ["asked/bad.png", "gallery/bad.png"]
+    assert (found["queries"], found["gallery"], found["said"].count("skipped: ")) == (PEOPLE, 8, 2)
 
 
 def _turned(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -1,16 +1,15 @@
-"""Retrieval against a reference in plain Python, and what its numbers must not depend on."""
+"""Retrieval against a reference in plain Python."""
 
 import itertools
 import math
-import tracemalloc
 from typing import Literal, NamedTuple
 
 import pytest
 import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+from retrieval_cases import draw, pick, shuffled
 from torch import Tensor
 
-from accel_det.metrics import retrieval
 from accel_det.metrics.retrieval import (
     Features,
     RankedLists,
@@ -18,9 +17,7 @@ from accel_det.metrics.retrieval import (
     match_ranks,
     rank_gallery,
     retrieval_scores,
-    working_bytes,
 )
-from accel_det.metrics.retrieval_records import RetrievalRule as RuleOfRecords
 
 Multi = Literal["none", "mean", "max"]
 Metric = Literal["cosine", "euclidean"]
@@ -83,40 +80,6 @@ def reference_scores(lists: list[Listed], ranks: tuple[int, ...]) -> dict[str, f
     }
 
 
-def draw(
-    seed: int, *, num_queries: int = 13, num_gallery: int = 40, dimension: int = 4, tied: bool = True, shared: int = 0
-) -> tuple[Features, Features]:
-    """Random sides with distractors, unknown cameras, an identity of one camera and one that has no match.
-
-    Args:
-        tied: coordinates are -1 or 1, of which there are 16 embeddings if D is 4; else normal, some pictures twice.
-        shared: so many of the queries are in the gallery too.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    count = num_queries + num_gallery - shared
-    embeddings = torch.randn(count, dimension, generator=generator)
-    if tied:
-        embeddings = embeddings.sign()
-    else:
-        copied = torch.randint(0, count, (count // 4,), generator=generator)
-        embeddings[torch.randint(0, count, (count // 4,), generator=generator)] = embeddings[copied]
-    identities = torch.randint(-1, 6, (count,), generator=generator)
-    cameras = torch.randint(-1, 3, (count,), generator=generator)
-    cameras[identities == 4] = 1
-    identities[num_queries:][identities[num_queries:] == 5] = -1
-    ids = torch.randperm(10 * count, generator=generator)[:count]
-    everything = Features(embeddings, identities, cameras, ids)
-    return pick(everything, torch.arange(num_queries)), pick(everything, torch.arange(num_queries - shared, count))
-
-
-def pick(features: Features, rows: Tensor) -> Features:
-    return Features(*(column[rows] for column in features))
-
-
-def shuffled(features: Features, seed: int) -> Features:
-    return pick(features, torch.randperm(len(features.ids), generator=torch.Generator().manual_seed(seed)))
-
-
 def test_scores_and_lists_equal_a_brute_force_reference_with_ties_distractors_and_unknown_cameras() -> None:
     seen = {"ties": 0, "without": 0.0, "joined": 0, "cases": 0}
     for seed, tied, shared in itertools.product(range(3), (True, False), (0, 5)):
@@ -166,75 +129,6 @@ def test_a_set_that_is_searched_in_itself_never_finds_the_query_itself() -> None
     assert ranked.valid.sum(dim=1).tolist() == [29] * 30
     found = shuffled(everything, 1).ids[ranked.indices[:, :29]]
     assert not (found == everything.ids[:, None]).any()
-
-
-@pytest.mark.parametrize("multi", ["none", "mean", "max"])
-@pytest.mark.parametrize("rerank", [False, True])
-def test_the_order_of_the_rows_changes_nothing_not_even_the_last_bit(multi: Multi, rerank: bool) -> None:
-    queries, gallery = draw(11, num_queries=60, num_gallery=150, dimension=67, tied=False, shared=20)
-    rule = RetrievalRule(multi_query=multi, rerank=rerank, k1=7, k2=3)
-    scores = retrieval_scores(queries, gallery, rule)
-    ranked = rank_gallery(queries, gallery, rule, 150)
-    for seed in range(5):
-        other = shuffled(queries, seed), shuffled(gallery, seed + 100)
-        assert retrieval_scores(*other, rule) == scores
-        again = rank_gallery(*other, rule, 150)
-        rows = torch.argsort(queries.ids)
-        other_rows = torch.argsort(other[0].ids)
-        assert torch.equal(again.distances[other_rows], ranked.distances[rows])
-        valid = ranked.valid[rows]
-        assert torch.equal(other[1].ids[again.indices[other_rows]][valid], gallery.ids[ranked.indices[rows]][valid])
-
-
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("multi", ["none", "max"])
-@pytest.mark.parametrize("rerank", [False, True])
-def test_how_many_queries_are_looked_at_together_changes_nothing_not_even_the_last_bit(
-    metric: Metric, multi: Multi, rerank: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queries, gallery = draw(13, num_queries=70, num_gallery=210, dimension=131, tied=False)
-    rule = RetrievalRule(metric=metric, multi_query=multi, rerank=rerank, k1=7, k2=3)
-    scores, ranked = retrieval_scores(queries, gallery, rule), rank_gallery(queries, gallery, rule, 210)
-    assert rows_of(rule, num_pictures=280, dimension=131) == 256
-    for rows, converted in ((1, 1), (2, 3), (7, 1024), (33, 64)):
-        monkeypatch.setattr(retrieval, "_CONVERTED", converted)
-        small = rule._replace(max_bytes=working_bytes(num_pictures=280, dimension=131, rows=rows))
-        assert rows_of(small, num_pictures=280, dimension=131) == rows
-        assert retrieval_scores(queries, gallery, small) == scores
-        again = rank_gallery(queries, gallery, small, 210)
-        assert torch.equal(again.distances, ranked.distances) and torch.equal(again.indices, ranked.indices)
-
-
-def rows_of(rule: RetrievalRule, *, num_pictures: int, dimension: int) -> int:
-    return retrieval._rows_within(rule.max_bytes, num_pictures, dimension)
-
-
-def test_distances_of_pictures_on_the_grid_have_no_rounding_at_all() -> None:
-    generator = torch.Generator().manual_seed(3)
-    whole = torch.randint(-4000, 4000, (50, 301), generator=generator)
-    features = Features(whole.float() / 2**7, torch.arange(50), torch.full((50,), -1), torch.arange(50))
-    ranked = rank_gallery(features, features, RetrievalRule(metric="euclidean"), 49)
-    for query, other in itertools.product(range(0, 50, 7), range(49)):
-        squared = int((whole[query] - whole[ranked.indices[query, other]]).square().sum())
-        assert float(ranked.distances[query, other]) == math.sqrt(squared) / 2**7
-
-
-def test_pictures_with_equal_embeddings_are_equally_far_from_every_query_and_come_by_sample_id() -> None:
-    generator = torch.Generator().manual_seed(5)
-    embeddings = torch.randn(1500, 37, generator=generator)
-    same = torch.randperm(1500, generator=generator)[:400]
-    embeddings[same] = embeddings[same[0]].clone()
-    unknown = torch.full((1500,), -1)
-    gallery = Features(embeddings, unknown, unknown, torch.randperm(1500, generator=generator))
-    queries = Features(torch.randn(9, 37, generator=generator), unknown[:9], unknown[:9], torch.arange(2000, 2009))
-    for metric in ("cosine", "euclidean"):
-        ranked = rank_gallery(queries, gallery, RetrievalRule(metric=metric), 1500)
-        for query in range(9):
-            places = torch.isin(ranked.indices[query], same).nonzero().flatten()
-            assert len(places) == 400 and int(places[-1] - places[0]) == 399
-            assert len(ranked.distances[query][places].unique()) == 1
-            ids = gallery.ids[ranked.indices[query][places]]
-            assert torch.equal(ids, ids.sort().values)
 
 
 def test_the_same_camera_is_left_out_only_where_it_is_known_and_the_identity_is_the_same() -> None:
@@ -317,42 +211,6 @@ def test_ranks_of_matches_are_those_of_the_whole_order_whether_or_not_there_are_
         order = sorted(range(30), key=lambda place: (distances[place], place))
         expected = sorted(1 + order.index(match) for match in matches.tolist())
         assert match_ranks(distances, matches).tolist() == expected
-
-
-def test_memory_stays_within_the_bound_that_is_asked_for() -> None:
-    generator = torch.Generator().manual_seed(0)
-    count, dimension = 6000, 64
-    sides = [
-        Features(
-            torch.randn(count, dimension, generator=generator),
-            torch.randint(0, 300, (count,), generator=generator),
-            torch.full((count,), -1),
-            torch.arange(first, first + count),
-        )
-        for first in (0, count)
-    ]
-    queries = pick(sides[0], torch.arange(400))
-    peaks = []
-    for rows in (1, 20, 200):
-        bound = working_bytes(num_pictures=count + 400, dimension=dimension, rows=rows)
-        tracemalloc.start()
-        retrieval_scores(queries, sides[1], RetrievalRule(max_bytes=bound))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        assert peaks[-1] <= bound
-    # Not a bound that holds everything: the rows themselves are most of what it allows.
-    assert peaks[2] - peaks[0] > 0.9 * 8 * 199 * count
-    assert RetrievalRule is RuleOfRecords
-
-
-def test_20000_queries_in_100000_pictures_of_512_numbers_fit_in_4_gb_with_everything() -> None:
-    pictures, rule = 120_000, RetrievalRule()
-    rows = rows_of(rule, num_pictures=pictures, dimension=512)
-    working = working_bytes(num_pictures=pictures, dimension=512, rows=rows)
-    features = pictures * (4 * 512 + 3 * 8)
-    interpreter = 600 * 2**20
-    assert rows == 256 and working <= rule.max_bytes
-    assert working + features + interpreter < 4e9
 
 
 def test_numbers_agree_with_those_of_pytorch_metric_learning_where_definitions_do() -> None:

@@ -29,7 +29,8 @@ def test_every_network_is_listed_with_size_cost_licence_and_source() -> None:
             card = zoo.card(name)
             assert float(parameters) == pytest.approx(card.parameters_m, abs=0.06)
             assert float(operations) == pytest.approx(card.gflops, abs=0.06)
-            assert (int(size), resize, licence) == (card.size_px, card.resize, card.licence)
+            assert (resize, licence) == (card.resize, card.licence)
+            assert [int(side) for side in size.split("x")] == list(dict.fromkeys(card.input_px))
             assert listing.sources[int(note.strip("[]")) - 1] == card.source
 
 

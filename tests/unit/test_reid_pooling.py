@@ -37,7 +37,7 @@ def test_the_generalized_mean_lies_between_mean_and_maximum_and_learns_its_expon
     given = maps(2, 3, 4, 5).abs() + 0.1
     pool = GeneralizedMeanPool().double()
     assert pool.p.item() == GEM_EXPONENT == 3.0
-    for exponent, expected in ((1.0, given.mean((2, 3))), (900.0, given.amax((2, 3)))):
+    for exponent, expected in ((1.0, given.mean((2, 3))), (500.0, given.amax((2, 3)))):
         with torch.no_grad():
             pool.p.fill_(exponent)
         assert torch.allclose(pool(given), expected, rtol=1e-2 if exponent > 1 else 1e-12)
@@ -48,11 +48,14 @@ def test_the_generalized_mean_lies_between_mean_and_maximum_and_learns_its_expon
 
 
 def test_the_generalized_mean_of_a_map_without_activation_has_a_finite_gradient() -> None:
-    given = torch.zeros(1, 2, 3, 3, requires_grad=True)
-    pool = GeneralizedMeanPool()
-    pool(given).sum().backward()
-    assert given.grad is not None and given.grad.isfinite().all()
-    assert pool.p.grad is not None and pool.p.grad.isfinite().all()
+    for exponent in (3.0, 9.0):
+        given = torch.zeros(1, 2, 3, 3, requires_grad=True)
+        pool = GeneralizedMeanPool()
+        with torch.no_grad():
+            pool.p.fill_(exponent)
+        pool(given).sum().backward()
+        assert given.grad is not None and given.grad.isfinite().all()
+        assert pool.p.grad is not None and pool.p.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("kind", ["avg", "max", "gem"])

@@ -18,7 +18,13 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
 from accel_det.models.reid.backbone import Backbone
 from accel_det.models.reid.options import AnyBackboneOptions
-from accel_det.models.reid.stored import first_line, read_configuration, stored_configuration, stored_network
+from accel_det.models.reid.stored import (
+    configuration_text,
+    first_line,
+    read_configuration,
+    stored_configuration,
+    stored_network,
+)
 
 _PROBE_PX = 224
 _NUM_CLASSES = 1000
@@ -74,7 +80,7 @@ class TransformersBackbone(Backbone):
     def lasting_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """With the configuration, and its type in place of a folder or repository."""
         kept = {key: value for key, value in options.items() if key != "revision"}
-        configuration = self._config.to_json_string(use_diff=False)
+        configuration = configuration_text(self._config)
         return kept | {"backbone": f"transformers:{self._config.model_type}", "configuration": configuration}
 
 

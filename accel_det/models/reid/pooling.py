@@ -44,8 +44,8 @@ class GeneralizedMeanPool(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         exponent = precise(self.p)
-        powers = precise(maps).clamp(min=SMALLEST_ACTIVATION).pow(exponent)
-        return powers.mean(dim=(2, 3)).pow(1 / exponent)
+        powers = precise(maps).clamp(min=SMALLEST_ACTIVATION).pow(exponent).mean(dim=(2, 3))
+        return powers.clamp(min=torch.finfo(powers.dtype).tiny).pow(1 / exponent)  # a root has no slope at 0
 
 
 def make_pool(kind: PoolKind) -> nn.Module:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig
 
 
@@ -21,6 +22,13 @@ def read_configuration(text: str) -> Any:
         raise ValueError(
             f"configuration: not one of transformers ({first_line(error)}); export the run again"
         ) from None
+
+
+def configuration_text(config: Any) -> str:
+    """A configuration as `read_configuration` reads it, without the place that it came from."""
+    values = json.loads(config.to_json_string(use_diff=False))
+    values.pop("_name_or_path", None)
+    return json.dumps(values)
 
 
 def stored_configuration(place: str, *, revision: str | None, key: str) -> Any:
@@ -64,7 +72,7 @@ def stored_network(kind: Any, config: Any, place: str, *, revision: str | None, 
             dtype=torch.float32,
             **where,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"{key}: {place}: its weights cannot be read ({first_line(error)}); expected model.safetensors"
         ) from None

@@ -19,7 +19,7 @@ from accel_det.models.layers.precision import precise
 from accel_det.models.reid.backbone import Backbone
 from accel_det.models.reid.options import TransformerOptions
 from accel_det.models.reid.pooling import make_pool
-from accel_det.models.reid.stored import read_configuration, stored_configuration, stored_network
+from accel_det.models.reid.stored import configuration_text, read_configuration, stored_configuration, stored_network
 
 _STD = 0.02  # of what is drawn, as in the papers
 
@@ -151,7 +151,7 @@ class TransformerBackbone(Backbone):
         if options.get("pretrained") is None:
             return options
         kept = {key: value for key, value in options.items() if key not in ("pretrained", "revision")}
-        return kept | {"configuration": self._config.to_json_string(use_diff=False)}
+        return kept | {"configuration": configuration_text(self._config)}
 
 
 def make_backbone(name: str, options: TransformerOptions) -> TransformerBackbone:
