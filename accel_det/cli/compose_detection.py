@@ -15,6 +15,7 @@ from accel_det.config.detection import DetectionConfig
 from accel_det.config.load import dump
 from accel_det.config.schema import Config
 from accel_det.data.check import check_tables
+from accel_det.data.collate import join_objects
 from accel_det.data.loaders import EvaluationImages, TrainingImages, TrainingStream, evaluation_batches
 from accel_det.data.order import Draw, Share, evaluation_slice
 from accel_det.data.records import DetectionTable
@@ -203,21 +204,33 @@ def validation_stream(
 def crowded_batches(
     config: DetectionConfig, table: DetectionTable, task: DetectionTask
 ) -> Callable[[int], Batch[BoxTarget]]:
-    """Gives batches of the images with most objects, as training makes them, at the largest size that it draws."""
-    images = training_images(config, table)
+    """Gives batches of the images with most objects, at the largest size that training draws.
+
+    The images are whole, so no crop takes objects away. Where training puts several images into one, a batch image holds the
+    objects of so many crowded ones: those of a mosaic, twice as many where two are blended, and one more for pasted objects.
+    """
+    augment = config.data.augment
+    images = TrainingImages(table, rule=resize_rule(config), augmentation=Augmentation())
+    members: int = augment.mosaic_tiles if augment.mosaic else 1
+    members = (members + bool(augment.copy_paste)) * (2 if augment.mosaic and augment.mixup else 1)
     resize = config.data.resize
-    order = np.argsort(-table.counts(), kind="stable").tolist()
+    crowded = np.argsort(-table.counts(), kind="stable").tolist()
+    order = crowded
     if resize.mode == "shortest_edge":
         # Images of all aspects are padded to one canvas: the widest and the tallest make it largest.
         aspects = table.sizes()[:, 1] / table.sizes()[:, 0]
-        order = [int(aspects.argmax()), int(aspects.argmin()), *order]
+        order = [int(aspects.argmax()), int(aspects.argmin()), *crowded]
     side = max(resize.train_sizes_px) if resize.train_sizes_px else None
     canvas = None if side is None else (side, side)
 
     def make(count: int) -> Batch[BoxTarget]:
-        turns = [(place, order[place % len(order)]) for place in range(count)]
-        draws = [Draw(index, 0, mix(config.train.seed, index, place), canvas) for place, index in turns]
-        return task.collate([images[draw] for draw in draws])
+        samples = []
+        for place in range(count):
+            others = range(count + place * (members - 1), count + (place + 1) * (members - 1))
+            turns = [order[place % len(order)], *(crowded[other % len(crowded)] for other in others)]
+            draws = [Draw(index, 0, mix(config.train.seed, index, place), canvas) for index in turns]
+            samples.append(join_objects([images[draw] for draw in draws]))
+        return task.collate(samples)
 
     return make
 

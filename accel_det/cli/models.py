@@ -22,8 +22,10 @@ Written by `accel-det models --markdown`; a test compares the two. Millions of p
 operations are those of one image of the given size (squared, or height x width), of a detector with 80 classes, of a
 network for re-identification without what classifies identities in training; a multiplication and an addition are two
 operations. Counted are convolutions, matrix products and attention, of second stages with as many regions as they take
-at most; not normalisation, activation, pooling and what follows the choice of boxes. `accel-det models NAME` lists what
-can be set under `model.options`.
+at most; not normalisation, activation, pooling and what follows the choice of boxes. Parameters are those of training: the
+scales and shifts of batch norms count, and none is folded into its convolution. Some published counts are of folded
+networks and a little lower, as 46.5 for YOLOv5l and 140.7 for YOLOv5x6. `accel-det models NAME` lists what can be set
+under `model.options`.
 """
 
 

@@ -5,7 +5,8 @@ from typing import TypeVar
 
 import torch
 
-from accel_det.types import Batch, Sample
+from accel_det import boxes
+from accel_det.types import Batch, BoxTarget, Placement, Sample
 
 TargetT = TypeVar("TargetT")
 
@@ -51,4 +52,30 @@ def collate_boxes(samples: Sequence[Sample[TargetT]], *, multiple_px: int = 1) -
         [sample.target for sample in samples],
         [sample.frame for sample in samples],
         given if len(given) == len(samples) else None,
+    )
+
+
+def join_objects(samples: Sequence[Sample[BoxTarget]]) -> Sample[BoxTarget]:
+    """The first sample with the objects and given regions of all: what a mosaic or a blend holds at most.
+
+    Boxes lie at the same shares of the image as in their own one.
+
+    Args:
+        samples: at least one.
+    """
+    first = samples[0]
+    height, width = first.image.shape[1:]
+    moves = [Placement(width / sample.image.shape[2], height / sample.image.shape[1]) for sample in samples]
+    targets = [
+        sample.target._replace(boxes=boxes.place(sample.target.boxes, move))
+        for sample, move in zip(samples, moves, strict=True)
+    ]
+    regions = [
+        boxes.place(sample.proposals, move)
+        for sample, move in zip(samples, moves, strict=True)
+        if sample.proposals is not None
+    ]
+    return first._replace(
+        target=BoxTarget(*(torch.cat(columns) for columns in zip(*targets, strict=True))),
+        proposals=torch.cat(regions) if regions else None,
     )

@@ -103,8 +103,9 @@ def augment_from(
 ) -> Augmented:
     """Make one training image of image `index`, and of others where the augmentation says so.
 
-    In this order: zoom out, crop by overlap, or mosaic; resize, zoom, move, rotate, shear, perspective; SSD's color of each
-    picture; pasted objects; blending with a second mosaic; color jitter and grey of the canvas with its bars; blur; mirrors.
+    In this order: zoom out, crop by overlap, or mosaic; resize, zoom, move; pasted objects; SSD's color of each picture, pasted
+    ones too; rotation, shear, perspective; blending with a second mosaic; color jitter and grey of the canvas with its bars;
+    blur; mirrors.
     """
     size = canvas or rule.square
     rng = generator(seed)

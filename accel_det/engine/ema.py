@@ -24,7 +24,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, *, update: int) -> None:
-        """Take in the weights after update number `update` (1-based)."""
+        """Take in the weights after update number `update` (1-based, of those that changed the weights)."""
         keep = self._decay * (1 - math.exp(-update / self._ramp_steps))
         averaged, copied = _tensors(model)
         torch._foreach_lerp_(self._averages, averaged, 1 - keep)

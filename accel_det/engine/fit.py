@@ -158,7 +158,7 @@ def _enter_phase(job: Job[TargetT, PredictionT, RowT]) -> None:
 
 
 def _update(job: Job[TargetT, PredictionT, RowT], batches: list[Batch[TargetT]], stop: StopRequest) -> StepResult:
-    """One optimizer update with the learning rate of its step, then the moving average."""
+    """One optimizer update with the learning rate of its step, then the moving average, which takes in no void update."""
     counters, config = job.counters, job.config
     set_rates(job.optimizer, job.course, counters.step, lr_factor=job.phases.lr_factor(counters.step))
     result = train_step(
@@ -179,8 +179,8 @@ def _update(job: Job[TargetT, PredictionT, RowT], batches: list[Batch[TargetT]],
             f"fp16 overflowed in {_MAX_OVERFLOWS} updates in a row, up to step {counters.step}: lower optimizer.lr, "
             "or use bf16"
         )
-    if job.average is not None:
-        job.average.update(job.model, update=counters.step)
+    if job.average is not None and not result.skipped:
+        job.average.update(job.model, update=counters.step - counters.skipped_updates)
     return result
 
 

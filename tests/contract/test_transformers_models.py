@@ -1,5 +1,6 @@
 """The DETR family beside transformers itself: answers, folders, frozen parts, crowded images."""
 
+import inspect
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from transformers.models.auto import modeling_auto
 from transformers_cases import KINDS_TO_TEST, build_tiny, scene
 from zoo_cases import case
 
@@ -20,6 +22,17 @@ from accel_det.models.transformers.kinds import KINDS
 from accel_det.models.transformers.sizes import SIZES
 from accel_det.types import BoxTarget
 
+NOT_TRAINABLE = "transformers has no loss for it: its forward pass refuses labels"
+NO_BOXES = "finds text as a map of probabilities, without boxes, classes or labels"
+LEFT_OUT = {
+    "pp_doclayout_v2": NOT_TRAINABLE,
+    "pp_doclayout_v3": NOT_TRAINABLE,
+    "pp_doclayout_v4": NOT_TRAINABLE,
+    "pp_ocrv5_mobile_det": NO_BOXES,
+    "pp_ocrv5_server_det": NO_BOXES,
+    "pp_ocrv6_medium_det": NO_BOXES,
+    "pp_ocrv6_small_det": NO_BOXES,
+}
 SIGMOID_PROCESSORS = ("ConditionalDetrImageProcessor", "DeformableDetrImageProcessor", "RTDetrImageProcessor")
 
 
@@ -28,6 +41,22 @@ def test_every_type_has_a_card_and_every_card_a_size() -> None:
     assert cards == set(SIZES)
     assert {SIZES[name].kind for name in cards} == set(KINDS)
     assert all(zoo.card(name).multiple_px == SIZES[name].multiple_px for name in cards)
+
+
+def test_every_type_that_transformers_detects_objects_with_is_here_or_left_out_for_a_reason() -> None:
+    """One that a new version brings fails here: adapt it, or add it with its reason."""
+    types = set(modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES)
+    ours = {kind.model_type for kind in KINDS.values()}
+    assert ours | set(LEFT_OUT) == types
+    assert not ours & set(LEFT_OUT)
+
+
+def test_what_is_left_out_cannot_be_trained_by_transformers_itself() -> None:
+    for name, reason in LEFT_OUT.items():
+        network = getattr(transformers, modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES[name])
+        source = inspect.getsource(network.forward)
+        assert ("does not support training" in source) == (reason == NOT_TRAINABLE), name
+        assert ("labels" in inspect.signature(network.forward).parameters) == (reason == NOT_TRAINABLE), name
 
 
 @pytest.mark.slow

@@ -155,3 +155,33 @@ def test_scores_are_the_same_bits_on_one_two_and_three_processes_also_with_fewer
     assert float.fromhex(expected[-1]["AR100"]) > 0, "something is found, or equal would mean nothing"
     for processes in found:
         assert all(process == expected for process in processes)
+
+
+class Remembering(ColourFinder):
+    """Its scores are a running statistic, which differs between processes until an evaluation begins."""
+
+    def __init__(self, statistic: float) -> None:
+        super().__init__()
+        self.register_buffer("statistic", torch.tensor(statistic))
+
+    def _find(self, image: torch.Tensor) -> Detections:
+        return Detections(torch.tensor([[0.0, 0, 8, 8]]), self.statistic.float()[None], torch.zeros(1).long())
+
+
+def scores_of_rows(root: str) -> list[float]:
+    """On the first process, the scores that all processes gave; the network of each is wrapped, and never called so."""
+    world = accelerator()
+    images = table(root)
+    model = Remembering(0.25 * (1 + world.process_index))
+    wrapped = world.prepare(model)
+    wrapped.register_forward_pre_hook(lambda *_: pytest.fail("evaluated through its wrapping"))
+    mine = evaluation_slice(5, world=world.num_processes, rank=world.process_index)
+    task = DetectionTask(images.classes, multiple_px=32)
+    shown = EvaluationImages(images, rule=RULE)
+    batches = evaluation_batches(shown, mine, batch_size=4, collate=task.collate, workers=0, pin_memory=False)
+    result = evaluate(world, model, task, batches)
+    return [float(row.detections.scores) for row in result.rows]
+
+
+def test_every_process_evaluates_with_the_statistics_of_the_first(tmp_path: Path, drawn_images: Path) -> None:
+    assert run_world(scores_of_rows, 2, str(drawn_images), folder=tmp_path) == [[0.25] * 5, []]

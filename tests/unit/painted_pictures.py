@@ -65,6 +65,11 @@ def redness(image: Tensor) -> Tensor:
     return image[0].int() - image[1].int()
 
 
+def thick(pixels: Tensor) -> bool:
+    """Whether (H, W) booleans hold anywhere on a square of 3 x 3."""
+    return bool((torch.nn.functional.avg_pool2d(pixels[None].float(), 3, stride=1) > 0.99).any())
+
+
 def extent(image: Tensor) -> tuple[float, float, float, float] | None:
     """xyxy of the pixels that are at least half as red as the reddest; None where nothing is red."""
     red = redness(image)

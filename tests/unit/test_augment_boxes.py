@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from painted_pictures import PaintedPictures, extent, rectangle, redness, target_of
+from painted_pictures import PaintedPictures, extent, rectangle, redness, target_of, thick
 
 from accel_det import boxes
 from accel_det.data.augment.settings import PROPOSAL_LABEL
@@ -44,11 +44,6 @@ def is_warped(augmentation: Augmentation) -> bool:
 def touches_an_edge(box: list[float], size: torch.Size) -> bool:
     height, width = size[-2:]
     return min(box[:2]) < 2 or box[2] > width - 2 or box[3] > height - 2
-
-
-def thick(pixels: torch.Tensor) -> bool:
-    """Whether (H, W) booleans hold anywhere on a square of 3 x 3."""
-    return bool((torch.nn.functional.avg_pool2d(pixels[None].float(), 3, stride=1) > 0.99).any())
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,14 +1,20 @@
 """The keys of data.augment: each reaches the augmentation, and what cannot work together is refused."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from accel_det.cli.compose_detection import augmentation, plain_from_epoch
 from accel_det.config.augment import AugmentSection
 from accel_det.config.detection import DetectionConfig
+from accel_det.config.load import load_config
 from accel_det.data.transforms import Augmentation
+
+ROOT = Path(__file__).parents[2]
 
 
 def config(augment: dict[str, Any], *, resize: dict[str, Any] | None = None, **train: Any) -> DetectionConfig:
@@ -80,3 +86,19 @@ def test_what_is_for_single_images_is_refused_where_every_image_is_a_mosaic(key:
         config({"mosaic": 1.0, key: 0.5})
     config({"mosaic": 0.9, key: 0.5})
     config({"mosaic": 1.0, "plain_epochs": 5, key: 0.5})
+
+
+def test_the_files_that_the_page_names_beside_a_recipe_hold_that_recipe() -> None:
+    block = re.search(r"```yaml\n(.*?)```", (ROOT / "docs/augmentation.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    compared = []
+    recipes = re.findall(r"((?:^#.*\n)+)(augment: .*)$", block[1], re.MULTILINE)
+    for comment, recipe in recipes:
+        expected = AugmentSection.model_validate(yaml.safe_load(recipe)["augment"])
+        for name in re.findall(r"\w+\.yaml", comment):
+            assert load_config(ROOT / "configs/detection" / name).config.data.augment == expected, name
+            compared.append(name)
+    assert {"ssd300_voc0712.yaml", "ssd512_voc0712.yaml", "yolov5s_coco.yaml", "yolov3_coco_darknet.yaml"} < set(
+        compared
+    )
+    assert len(recipes) == block[1].count("augment:")

@@ -1,6 +1,7 @@
 """The loop on one process, with a network of one layer and scores that the test makes up."""
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from accel_det.config.detection import DetectionConfig
+from accel_det.engine import evaluate as evaluate_module
+from accel_det.engine import fit as fit_module
 from accel_det.engine.console import Console
+from accel_det.engine.ema import MovingAverage
 from accel_det.engine.fit import Job, Outcome, fit
 from accel_det.engine.journal import Journal, read_journal
 from accel_det.engine.optimize import make_optimizer
 from accel_det.engine.phases import Phases
 from accel_det.engine.schedule import Course, peak_learning_rate
 from accel_det.engine.state import Counters
+from accel_det.engine.step import StepResult
 from accel_det.types import Batch, BoxTarget, Frame, LossTerm, Sample
 
 
@@ -185,3 +190,83 @@ def test_what_a_phase_freezes_neither_decays_nor_keeps_moving_and_takes_up_its_s
     rates = [entry["lr"] for entry in read_journal(tmp_path) if entry["kind"] == "train"]
     assert rates == [0.01] * 3 + [0.005] * 3 + [0.01] * 6
     assert job.phase == 2
+
+
+def test_the_moving_average_takes_in_nothing_from_void_updates_and_does_not_count_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Update n keeps a share of 0.5 * (1 - exp(-n / 3)), n counting the updates that moved the weights."""
+    void = {1, 2, 5}
+    done: list[int] = []
+
+    def scripted(accelerator: Any, wrapped: nn.Module, *others: Any, **settings: Any) -> StepResult:
+        done.append(len(done) + 1)
+        if done[-1] not in void:
+            wrapped.head.data += 1  # type: ignore[operator,union-attr]
+        return StepResult({"total": 1.0}, 1.0, False, done[-1] in void)
+
+    monkeypatch.setattr(fit_module, "train_step", scripted)
+    job = make_job(tmp_path, scores=[0.0], train={"steps": 6, "images_per_update": 4})
+    job.average = MovingAverage(job.model, decay=0.5, ramp_steps=3.0)
+    watched: list[float] = []
+    job.console.advance = lambda step: watched.append(job.average.model.head.item())  # type: ignore
+    fit(job)
+    weight = average = 1.0
+    expected = []
+    for update, number in ((1, 0), (2, 0), (3, 1), (4, 2), (5, 0), (6, 3)):
+        if update not in void:
+            weight += 1
+            keep = 0.5 * (1 - math.exp(-number / 3))
+            average = keep * average + (1 - keep) * weight
+        expected.append(average)
+    assert watched == pytest.approx(expected, rel=1e-6)
+    assert job.counters.skipped_updates == 3
+
+
+def test_best_and_last_are_both_written_after_one_evaluation_that_is_the_best_and_the_last(tmp_path: Path) -> None:
+    """And so is the checkpoint of that update, which is kept as the newest and as the best at once."""
+    job = make_job(tmp_path, scores=[0.3, 0.4, 0.7], evaluate={"every_steps": 4})
+    written: list[tuple[str, int, float]] = []
+    job.export = lambda which, weights, counters: written.append((which, counters.step, weights["head"].item()))
+    fit(job)
+    head = job.model.head.item()
+    assert [entry[:2] for entry in written] == [("best", 4), ("best", 8), ("best", 12), ("last", 12)]
+    assert written[2][2] == written[3][2] == head
+    assert written[0][2] > written[1][2] > head
+    assert sorted(file.name for file in (tmp_path / "checkpoints").glob("step-*"))[-1].endswith("12")
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_what_is_evaluated_is_never_wrapped_and_has_the_buffers_of_the_first_process_before_it_predicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averaged: bool
+) -> None:
+    """A forward pass through DistributedDataParallel would wait for processes that have fewer batches."""
+    events: list[str] = []
+
+    class Wrapped(nn.Module):
+        def __init__(self, inside: nn.Module) -> None:
+            super().__init__()
+            self.inside = inside
+
+        def forward(self, batch: Batch[BoxTarget]) -> Any:
+            events.append("wrapped")
+            return self.inside(batch)
+
+    job = make_job(tmp_path, scores=[0.1], train={"steps": 1, "images_per_update": 4})
+    if averaged:
+        job.average = MovingAverage(job.model, decay=0.9, ramp_steps=1.0)
+    expected = job.evaluated_model
+    prepare, unwrap = job.accelerator.prepare, job.accelerator.unwrap_model
+    monkeypatch.setattr(job.accelerator, "prepare", lambda model, optimizer: (Wrapped(model), prepare(optimizer)))
+    monkeypatch.setattr(job.accelerator, "unwrap_model", lambda model, **_: unwrap(model.inside))
+    monkeypatch.setattr(evaluate_module, "share_buffers", lambda model: events.append(f"share {model is expected}"))
+    job.validation = lambda: iter([job.training.first_batch()])
+    job.task.row = lambda frame, target, prediction: events.append("row")
+    expected.register_forward_hook(lambda *_: events.append("predicted"))
+    monkeypatch.setattr(
+        expected, "forward", lambda batch: [None] * len(batch.images) if not expected.training else None
+    )
+    monkeypatch.setattr(fit_module, "train_step", lambda *_, **__: StepResult({"total": 1.0}, 1.0, False, False))
+    fit(job)
+    assert isinstance(job.wrapped, Wrapped)
+    assert events == ["share True", "predicted", "row", "row"]

@@ -1,10 +1,73 @@
 """The defects that are on record for hand-written YOLOv3 trainings, each as what holds here instead.
 
-Those about loss, anchors, decoding and dead layers are beside these in test_yolov3_loss.py and test_yolov3_network.py;
-that a killed run continues bit for bit is in test_kill_and_resume.py for the engine and in test_yolov3_training.py here.
+What is on record, and below it the test of what holds here; without a file it is in this one.
+
+the rate divided by the number of GPUs:
+    test_the_learning_rate_goes_up_with_the_batch_between_its_limits
+
+the least rate a constant:
+    test_the_final_learning_rate_is_a_share_of_the_peak_whatever_the_batch
+
+the schedule applied after each epoch, no warm-up:
+    test_the_first_update_has_the_rate_of_the_warm_up_and_the_last_twentieth_the_final_one
+
+the schedule defined for several processes alone:
+    test_the_schedule_does_not_know_how_many_processes_there_are
+
+the first process evaluates through the wrapping, and hangs:
+    test_engine_fit.py: test_what_is_evaluated_is_never_wrapped_and_has_the_buffers_of_the_first_process_before_it_predicts
+
+its buffers are not those of the others:
+    test_data_and_evaluation.py: test_every_process_evaluates_with_the_statistics_of_the_first
+
+the first process evaluates its part alone:
+    test_every_process_evaluates_its_part_and_together_they_evaluate_every_image_once
+
+losses of one process reported, none in float32:
+    test_recipes.py: test_the_gradient_is_that_of_the_loss_times_all_images_on_any_number_of_processes
+
+a checkpoint without epoch, schedule and random state:
+    test_yolov3_training.py: test_a_run_that_is_taken_up_again_ends_as_if_it_had_not_stopped_and_exports_its_anchors
+
+the same for the engine, killed anywhere:
+    test_kill_and_resume.py: test_a_run_whose_process_is_killed_continues_bit_for_bit
+
+where the best is saved the last is not:
+    test_engine_fit.py: test_best_and_last_are_both_written_after_one_evaluation_that_is_the_best_and_the_last
+
+norms that nothing uses, find_unused_parameters:
+    test_yolov3_network.py: test_every_norm_belongs_to_a_convolution_and_the_linear_ones_have_none
+
+the same, seen in the gradient:
+    test_a_batch_without_objects_reaches_every_parameter
+
+local rank 0 writes files, on every machine:
+    test_no_decision_is_left_to_the_first_process_of_each_machine
+
+decay of norms and biases:
+    test_norms_and_biases_do_not_decay_and_all_kernels_do
+
+the gradient is not clipped:
+    test_engine_fit.py: test_the_gradient_of_the_multiplied_loss_is_clipped
+
+anchors moved with .cuda():
+    test_anchors_follow_the_network_to_any_device_and_type
+
+the loss changes predictions and targets in place:
+    test_the_same_batch_has_the_same_loss_again
+
+the same, for each loss:
+    test_yolov3_loss.py: test_the_loss_of_the_same_predictions_is_the_same_twice_and_changes_neither_them_nor_the_targets
+
+an exponent without a bound:
+    test_yolov3_loss.py: test_an_exponent_of_a_thousand_gives_finite_losses_gradients_and_boxes
+
+a precision of 0 with the wrong file of classes:
+    test_a_network_for_the_wrong_number_of_classes_is_told_so_by_the_image
 """
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -137,6 +200,14 @@ def test_a_network_for_the_wrong_number_of_classes_is_told_so_by_the_image() -> 
     wrong.targets[0].labels.fill_(3)
     with pytest.raises(ValueError, match=r"image: class index 3 is not in 0\.\.2"):
         zoo.build("yolov3_tiny", num_classes=3, options={"width": 0.125}).train()(wrong)
+
+
+def test_every_test_that_the_list_above_names_is_there() -> None:
+    files = {file.name: file.read_text(encoding="utf-8") for file in Path(__file__).parents[1].rglob("test_*.py")}
+    rows = re.findall(r"^    (?:(test_\w+\.py): )?(test_\w+)$", __doc__ or "", re.MULTILINE)
+    assert len(rows) == (__doc__ or "").count(":\n    ") == 21
+    missing = [name for file, name in rows if f"def {name}(" not in files[file or Path(__file__).name]]
+    assert missing == []
 
 
 def as_losses(found: object) -> Losses:

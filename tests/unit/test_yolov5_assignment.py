@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -65,10 +66,10 @@ def reference_matches(targets: list[BoxTarget]) -> list[tuple[Cell, int]]:
     return sorted(found)
 
 
-def random_targets(seed: int) -> list[BoxTarget]:
+def random_targets(seed: int, counts: tuple[int, ...] = (4, 0, 9)) -> list[BoxTarget]:
     generator = torch.Generator().manual_seed(seed)
     targets = []
-    for count in (4, 0, 9):
+    for count in counts:
         corner = torch.rand(count, 2, generator=generator) * torch.tensor([WIDTH, HEIGHT]) * STRIDE
         size = torch.rand(count, 2, generator=generator) * 80 + 1
         limit = torch.tensor([WIDTH * STRIDE, HEIGHT * STRIDE]).float()
@@ -78,14 +79,15 @@ def random_targets(seed: int) -> list[BoxTarget]:
     return targets
 
 
-def test_matches_equal_a_search_over_every_cell() -> None:
+@pytest.mark.parametrize(("counts", "seeds", "least"), [((4, 0, 9), 20, 500), ((200, 1, 0), 3, 1500)])
+def test_matches_equal_a_search_over_every_cell(counts: tuple[int, ...], seeds: int, least: int) -> None:
     total = 0
-    for seed in range(20):
-        targets = random_targets(seed)
+    for seed in range(seeds):
+        targets = random_targets(seed, counts)
         expected = reference_matches(targets)
         assert found_matches(match(targets)) == expected
         total += len(expected)
-    assert total > 500
+    assert total > least
 
 
 def test_a_center_in_the_middle_of_a_cell_has_no_neighbors_and_one_at_the_corner_of_the_image_neither() -> None:
@@ -128,10 +130,13 @@ def reference_crowd(targets: list[BoxTarget]) -> Tensor:
     return covered
 
 
-def test_cells_in_a_crowd_are_ignored_unless_an_object_matches_them() -> None:
+@pytest.mark.parametrize(("counts", "seeds", "least"), [((4, 0, 9), 20, 100), ((200, 1, 0), 3, 1)])
+def test_cells_in_a_crowd_are_ignored_unless_an_object_matches_them(
+    counts: tuple[int, ...], seeds: int, least: int
+) -> None:
     swept = 0
-    for seed in range(20):
-        targets = random_targets(seed)
+    for seed in range(seeds):
+        targets = random_targets(seed, counts)
         packed = pack_targets(targets, device=torch.device("cpu"), dtype=torch.float64)
         covered = crowd_cells(packed, num_images=len(targets), height=HEIGHT, width=WIDTH, stride=STRIDE)
         assert torch.equal(covered, reference_crowd(targets))
@@ -140,7 +145,7 @@ def test_cells_in_a_crowd_are_ignored_unless_an_object_matches_them() -> None:
             expected[cell] = 1
         assert torch.equal(match(targets).cell_weight, expected)
         swept += int((expected == 0).sum())
-    assert swept > 100
+    assert swept > least
 
 
 def test_a_batch_without_boxes_has_no_candidates_and_every_cell_counts() -> None:

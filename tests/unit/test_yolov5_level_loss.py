@@ -17,10 +17,10 @@ GAINS = LevelGains(box=0.05, objectness=0.7, classes=0.3)
 EPS = 1e-7  # of accel_det.boxes.complete_iou, in the unit of the boxes, cells
 
 
-def targets_of(seed: int) -> list[BoxTarget]:
+def targets_of(seed: int, counts: tuple[int, ...] = (5, 0, 2)) -> list[BoxTarget]:
     generator = torch.Generator().manual_seed(seed)
     targets = []
-    for count in (5, 0, 2):
+    for count in counts:
         corner = torch.rand(count, 2, generator=generator) * 50
         boxes = torch.cat((corner, corner + torch.rand(count, 2, generator=generator) * 30 + 16), dim=1)
         labels = torch.randint(0, CLASSES, (count,), generator=generator)
@@ -132,20 +132,28 @@ TEACHINGS = {
 }
 
 
+def compare_with_loops(raw: Tensor, targets: list[BoxTarget], teaching: Teaching) -> int:
+    """Values and gradients to 1e-12; returns the number of matches."""
+    matches = match(targets)
+    losses = level_losses(raw, matches, level="p4", gains=GAINS, teaching=teaching)
+    expected = reference_losses(raw, targets, matches, teaching)
+    assert set(losses) == set(expected)
+    for name, reference in expected.items():
+        assert losses[name].sum.item() == pytest.approx(reference.item(), rel=1e-12)
+        (gradient,) = torch.autograd.grad(losses[name].sum, raw, retain_graph=True)
+        (reference_gradient,) = torch.autograd.grad(reference, raw, retain_graph=True)
+        assert ((gradient - reference_gradient).norm() / reference_gradient.norm()).item() <= 1e-12
+    return int(matches.matched.sum())
+
+
 @pytest.mark.parametrize("teaching", TEACHINGS.values(), ids=TEACHINGS)
 def test_sums_and_gradients_equal_loops_over_matches_and_cells(teaching: Teaching) -> None:
     for seed in range(3):
-        targets, raw = targets_of(seed), random_logits(seed)
-        matches = match(targets)
-        assert int(matches.matched.sum()) > 10
-        losses = level_losses(raw, matches, level="p4", gains=GAINS, teaching=teaching)
-        expected = reference_losses(raw, targets, matches, teaching)
-        assert set(losses) == set(expected)
-        for name, reference in expected.items():
-            assert losses[name].sum.item() == pytest.approx(reference.item(), rel=1e-12)
-            (gradient,) = torch.autograd.grad(losses[name].sum, raw, retain_graph=True)
-            (reference_gradient,) = torch.autograd.grad(reference, raw, retain_graph=True)
-            assert ((gradient - reference_gradient).norm() / reference_gradient.norm()).item() <= 1e-12
+        assert compare_with_loops(random_logits(seed), targets_of(seed), teaching) > 10
+
+
+def test_sums_and_gradients_equal_loops_in_a_crowded_image() -> None:
+    assert compare_with_loops(random_logits(7), targets_of(7, (200, 1, 0)), TEACHINGS["all of it"]) > 1000
 
 
 def test_a_certain_answer_keeps_the_focal_loss_and_its_slope_finite() -> None:

@@ -38,7 +38,9 @@ def test_size_and_cost_match_the_published_table(name: str) -> None:
             network(torch.empty(1, 3, 640, 640))
     # The table counts networks whose norms are folded into the convolutions: one number per channel in place of two.
     folded = sum(m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d))
-    found = sum(p.numel() for p in network.parameters()) - folded
+    whole = sum(p.numel() for p in network.parameters())
+    assert zoo.card(name).parameters_m == pytest.approx(whole / 1e6, abs=0.0006)
+    found = whole - folded
     assert found / 1e6 == pytest.approx(parameters, abs=0.08)
     # Convolutions alone are counted here; the table includes norms and activations, below 1 % of the whole.
     assert 0.99 * operations <= counter.get_total_flops() / 1e9 <= operations

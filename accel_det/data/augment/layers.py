@@ -244,8 +244,11 @@ def _place_objects(scene: Scene, placements: list[Placement], size: Canvas, augm
     targets = [layer.target for layer in scene.layers]
     placed_boxes = [boxes.place(t.boxes.float(), p) for t, p in zip(targets, placements, strict=True)]
     whole = torch.cat(placed_boxes)
-    inside = torch.cat([_cut(some, layer.within) for some, layer in zip(placed_boxes, scene.layers, strict=True)])
-    on_canvas = inside if scene.warp is None else _hulls(inside, scene.warp)
+    inside = torch.cat([cut(some, layer.within) for some, layer in zip(placed_boxes, scene.layers, strict=True)])
+    on_canvas = inside
+    if scene.warp is not None:
+        # A box of which the edge left nothing is a line, and the hull of a slanted line would be a box again.
+        on_canvas = torch.where(boxes.area(inside)[:, None] > 0, _hulls(inside, scene.warp), 0.0)
     seen = boxes.clip(on_canvas, height=size[0], width=size[1])
     placed = BoxTarget(
         seen,
@@ -261,7 +264,8 @@ def _place_objects(scene: Scene, placements: list[Placement], size: Canvas, augm
     )
 
 
-def _cut(corners: Tensor, within: Bounds) -> Tensor:
+def cut(corners: Tensor, within: Bounds) -> Tensor:
+    """(N, 4) xyxy -> (N, 4) the part of each inside of `within`; of area 0 where there is none."""
     low, high = corners.new_tensor(within[:2] * 2), corners.new_tensor(within[2:] * 2)
     return torch.maximum(torch.minimum(corners, high), low)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from accel_det import boxes
-from accel_det.data.augment.layers import Bounds, Layer, Scene, random_warp
+from accel_det.data.augment.layers import Bounds, Layer, Scene, cut, random_warp
 from accel_det.data.augment.settings import PROPOSAL_LABEL, Augmentation, Purpose, generator
 from accel_det.data.augment.single import random_aspect
 from accel_det.data.resize import Canvas, ResizeRule, base_size
@@ -100,8 +100,9 @@ def paste_objects(
 ) -> Scene:
     """Paste objects of one other image, each with probability `copy_paste`, anywhere on the plane.
 
-    What is pasted is the part of the image inside the object's box, at the size that the scene's own images have; it is left
-    out where it would cover 0.3 or more of an object or crowd that is there.
+    What is pasted is the part of the image inside the object's box, at the size that the scene's own images have, with all
+    other objects and crowds that reach into it; it is left out where it would cover 0.3 or more of an object or crowd that
+    is there.
 
     Source: Ghiasi et al., Simple Copy-Paste, 2021, who paste along the outline of an object and correct what is covered; with
     boxes alone there is no outline, and what is covered keeps its box.
@@ -110,9 +111,10 @@ def paste_objects(
     partner = int(rng.integers(0, len(pictures)))
     height, width = pictures.size(partner)
     target = pictures.target(partner)
-    target = target.keep(~target.crowd & (target.labels != PROPOSAL_LABEL))
-    used = rng.random(len(target.labels)) < augmentation.copy_paste
-    places = rng.random((len(target.labels), 2))
+    target = target.keep(target.labels != PROPOSAL_LABEL)
+    objects = torch.nonzero(~target.crowd).flatten().tolist()
+    used = rng.random(len(objects)) < augmentation.copy_paste
+    places = rng.random((len(objects), 2))
     *_, fit = base_size(height, width, rule, canvas)
     scale_x, scale_y = fit.scale_x * scene.zoom[0], fit.scale_y * scene.zoom[1]
     there = torch.cat([boxes.place(layer.target.boxes.float(), layer.placement) for layer in scene.layers])
@@ -121,7 +123,7 @@ def paste_objects(
     layers = list(scene.layers)
     bounds = scene.bounds
     for number in np.flatnonzero(used).tolist():
-        x1, y1, x2, y2 = boxes.clip(target.boxes[number], height=height, width=width).tolist()
+        x1, y1, x2, y2 = boxes.clip(target.boxes[objects[number]], height=height, width=width).tolist()
         left, top, right, bottom = math.floor(x1), math.floor(y1), math.ceil(x2), math.ceil(y2)
         free_x = bounds.right - bounds.left - (right - left) * scale_x
         free_y = bounds.bottom - bounds.top - (bottom - top) * scale_y
@@ -130,14 +132,11 @@ def paste_objects(
         at = Placement(
             scale_x, scale_y, bounds.left + free_x * places[number, 0], bounds.top + free_y * places[number, 1]
         )
-        part = target.keep(torch.tensor([number]))
-        part = part._replace(boxes=part.boxes - part.boxes.new_tensor((left, top, left, top)))
-        cut = functools.partial(_cut, read, (left, top, right, bottom))
-        layer = Layer(cut, bottom - top, right - left, part, at, bounds)
-        if bool((_covered(there, layer.bounds()) >= _MAX_COVERED).any()):
+        layer = _part_layer(read, target, (left, top, right, bottom), at)
+        if bool((_covered(there, layer.within) >= _MAX_COVERED).any()):
             continue
         layers.append(layer)
-        there = torch.cat((there, boxes.place(part.boxes.float(), at)))
+        there = torch.cat((there, cut(boxes.place(layer.target.boxes.float(), at), layer.within)))
     return scene._replace(layers=layers)
 
 
@@ -197,14 +196,23 @@ def _fitted_layer(pictures: Pictures, index: int, cell: _Cell, canvas: Canvas, t
     )
 
 
-def _cut(read: Callable[[], Tensor], part: tuple[int, int, int, int]) -> Tensor:
+def _part_layer(read: Callable[[], Tensor], target: BoxTarget, part: tuple[int, int, int, int], at: Placement) -> Layer:
+    """The part (left, top, right, bottom) of an image as a picture of its own, with every object that reaches into it.
+
+    Boxes stay whole, so that what is seen of them is measured as everywhere; the edge of the picture cuts them.
+    """
+    left, top, right, bottom = part
+    inside = target.keep(boxes.area(cut(target.boxes, Bounds(*part))) > 0)
+    inside = inside._replace(boxes=inside.boxes - inside.boxes.new_tensor((left, top, left, top)))
+    layer = Layer(functools.partial(_crop, read, part), bottom - top, right - left, inside, at, Bounds(0, 0, 0, 0))
+    return layer._replace(within=layer.bounds())
+
+
+def _crop(read: Callable[[], Tensor], part: tuple[int, int, int, int]) -> Tensor:
     left, top, right, bottom = part
     return read()[:, top:bottom, left:right]
 
 
 def _covered(there: Tensor, over: Bounds) -> Tensor:
     """(N, 4) xyxy -> (N,) the share of each that `over` covers."""
-    shared = torch.minimum(there[:, 2:], there.new_tensor(over[2:])) - torch.maximum(
-        there[:, :2], there.new_tensor(over[:2])
-    )
-    return shared.clamp(min=0).prod(dim=-1) / boxes.area(there).clamp(min=1e-6)
+    return boxes.area(cut(there, over)) / boxes.area(there).clamp(min=1e-6)

@@ -32,7 +32,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class TransformersDetector(ZooModel[BoxTarget, Detections]):
     """Parameters are named `network.` + the names of transformers' own state dict.
 
-    No box suppresses another in `predict`: sets are trained to hold each object once.
+    By default no box suppresses another in `predict`: sets are trained to hold each object once; see
+    `decoding.asks_for_suppression`.
     """
 
     def __init__(self, built: Built, *, criterion: Criterion, num_classes: int, inference: Inference) -> None:
