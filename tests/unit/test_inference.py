@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from accel_det import inference
 from accel_det.data.transforms import ResizeRule
-from accel_det.inference import Detector, ImageDetections, load
+from accel_det.inference import Detector, ImageDetections, load, load_detector, load_embedder
 from accel_det.models import zoo
 from accel_det.models.base import Inference, ZooModel
-from accel_det.publish.export import ExportError, write_export
+from accel_det.publish.export import EmbedderInfo, ExportError, write_export
 from accel_det.types import Batch, BoxTarget, Detections, Losses
 
 DATA = Path(os.environ.get("ACCEL_DET_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -226,9 +226,40 @@ def test_an_export_of_other_weights_or_of_another_task_is_refused(tmp_path: Path
         ExportError, match=r"small: model\.safetensors is not of yolov5n with these options \(Missing key"
     ):
         load(tmp_path / "small")
-    write_export(tmp_path / "reid", state=small_state(), info=export_info(task="reid"))
-    with pytest.raises(ExportError, match="task is 'reid', expected 'detection'"):
-        load(tmp_path / "reid")
+    values = vars(export_info())
+    shared = {key: values[key] for key in ("name", "metrics", "data", "training")}
+    embedder = EmbedderInfo(model="osnet_x0_25", options={}, size_px=(64, 32), identities=3, **shared)
+    weights = zoo.build("osnet_x0_25", num_classes=0).state_dict()
+    write_export(tmp_path / "reid", state=weights, info=embedder)
+    with pytest.raises(ExportError, match="reid: task is 'reid', expected 'detection'; this export is not a detector"):
+        load_detector(tmp_path / "reid")
+    yolov5n_export(tmp_path / "boxes")
+    with pytest.raises(
+        ExportError, match="boxes: task is 'detection', expected 'reid'; this export embeds no pictures"
+    ):
+        load_embedder(tmp_path / "boxes")
+
+
+def test_embeddings_have_unit_length_and_do_not_depend_on_the_pictures_beside_them(tmp_path: Path) -> None:
+    values = vars(export_info())
+    shared = {key: values[key] for key in ("name", "metrics", "data", "training")}
+    torch.manual_seed(0)
+    weights = zoo.build("osnet_x0_25", num_classes=0).state_dict()
+    pictures = list(torch.randint(0, 256, (5, 3, 40, 25), dtype=torch.uint8))
+    for flip in (False, True):
+        info = EmbedderInfo(model="osnet_x0_25", options={}, size_px=(64, 32), identities=3, flip=flip, **shared)
+        write_export(tmp_path / f"flip-{flip}", state=weights, info=info)
+        embedder = load_embedder(tmp_path / f"flip-{flip}")
+        assert embedder.info == info
+        together = embedder.embed(pictures)
+        assert together.shape == (5, embedder.num_channels) == (5, 512)
+        assert together.norm(dim=1).allclose(torch.ones(5), atol=1e-6)
+        assert torch.cat([embedder.embed([picture]) for picture in pictures]).allclose(together, atol=1e-5)
+        mirrored = embedder.embed([picture.flip(-1) for picture in pictures])
+        assert mirrored.allclose(together, atol=1e-5) == flip
+    assert embedder.embed([]).shape == (0, 512)
+    with pytest.raises(ValueError, match="put it in a list"):
+        embedder.embed("one.jpg")
 
 
 def test_a_path_is_looked_up_on_the_hub_only_if_nothing_is_there(
