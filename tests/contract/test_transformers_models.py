@@ -169,6 +169,7 @@ def test_an_export_of_a_network_that_began_with_stored_weights_needs_them_no_mor
     _move(first)
     lasting = first.lasting_options(given)
     assert sorted(lasting) == ["backbone_norm", "configuration"]
+    assert str(tmp_path) not in str(lasting["configuration"])
     shutil.rmtree(tmp_path / "stored")
     again: Any = zoo.build(name, num_classes=5, options=lasting).eval()
     again.load_state_dict(first.state_dict())
@@ -193,6 +194,10 @@ def test_a_folder_of_another_type_or_without_a_network_is_refused(tmp_path: Path
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no network in the Hub's format there"):
         zoo.build("detr_resnet50", num_classes=3, options={"pretrained": str(tmp_path / "empty")})
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="its weights cannot be read"):
+        zoo.build("detr_resnet50", num_classes=3, options={"pretrained": str(tmp_path)})
     with pytest.raises(ValueError, match="revision is 'main' without pretrained"):
         TransformersOptions(revision="main")
 

@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
 from accel_det.models.reid.backbone import Backbone
 from accel_det.models.reid.options import AnyBackboneOptions
-from accel_det.models.reid.stored import (
+from accel_det.models.stored import (
     configuration_text,
     first_line,
     read_configuration,

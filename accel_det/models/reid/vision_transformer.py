@@ -19,7 +19,7 @@ from accel_det.models.layers.precision import precise
 from accel_det.models.reid.backbone import Backbone
 from accel_det.models.reid.options import TransformerOptions
 from accel_det.models.reid.pooling import make_pool
-from accel_det.models.reid.stored import configuration_text, read_configuration, stored_configuration, stored_network
+from accel_det.models.stored import configuration_text, read_configuration, stored_configuration, stored_network
 
 _STD = 0.02  # of what is drawn, as in the papers
 

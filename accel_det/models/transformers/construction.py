@@ -1,15 +1,14 @@
 """The networks of transformers, built from a configuration without a download, or from stored weights."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForObjectDetection
 
+from accel_det.models.stored import read_configuration, stored_configuration, stored_network
 from accel_det.models.transformers.fresh import draw_weights
 from accel_det.models.transformers.gradients import order_gradients
 from accel_det.models.transformers.kinds import DINO, KINDS, Kind, kind_of
@@ -185,7 +184,9 @@ def build_network(name: str, *, num_classes: int, options: TransformersOptions) 
     report = ""
     make: Callable[[Any], Any] = AutoModelForObjectDetection.from_config
     if options.configuration is not None:
-        network = make(_given_configuration(options.configuration, num_classes))
+        config = read_configuration(options.configuration)
+        config.num_labels = num_classes
+        network = make(config)
         multiple_px = _multiple_px(network.config, otherwise=size.multiple_px)
     elif options.pretrained is None:
         network = make(_configuration(size, num_classes, options))
@@ -222,29 +223,10 @@ def _configuration(size: Size, num_classes: int, options: TransformersOptions) -
     return AutoConfig.for_model(KINDS[size.kind].model_type, num_labels=num_classes, **settings)
 
 
-def _given_configuration(text: str, num_classes: int) -> Any:
-    try:
-        values = json.loads(text)
-        config = AutoConfig.for_model(values.pop("model_type"), **values)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"configuration: not one of transformers ({_first_line(error)}); export the run again"
-        ) from None
-    config.num_labels = num_classes
-    return config
-
-
 def _stored(options: TransformersOptions, kind: Kind, *, num_classes: int) -> tuple[Any, str]:
     """The network of a folder, or of a repository on the Hub; only safetensors are read, and no code."""
     place = str(options.pretrained)
-    where = {"revision": options.revision} if options.revision is not None else {}
-    try:
-        config = AutoConfig.from_pretrained(place, trust_remote_code=False, **where)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"pretrained: {place}: no network in the Hub's format there ({_first_line(error)}); give a folder with "
-            "config.json and model.safetensors, or owner/name of a repository"
-        ) from None
+    config = stored_configuration(place, revision=options.revision, key="pretrained")
     found_kind = kind_of(config)
     if KINDS.get(found_kind) != kind:
         expected = next(name for name, one in KINDS.items() if one == kind)
@@ -256,32 +238,9 @@ def _stored(options: TransformersOptions, kind: Kind, *, num_classes: int) -> tu
         config.auxiliary_loss = True
     if options.dropout is not None:
         setattr(config, "hidden_dropout_prob" if kind.model_type == "yolos" else "dropout", options.dropout)
-    try:
-        network, found = AutoModelForObjectDetection.from_pretrained(
-            place,
-            config=config,
-            trust_remote_code=False,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-            **where,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"pretrained: {place}: its weights cannot be read ({_first_line(error)}); expected model.safetensors"
-        ) from None
-    return network, _report(place, found)
-
-
-def _report(place: str, found: Mapping[str, Any]) -> str:
-    parts = []
-    for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in found.get(key, ()))
-        if names:
-            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            parts.append(f"{len(names)} {key.removesuffix('_keys')} ({shown})")
-    return f"pretrained {place}: {', '.join(parts) or 'every tensor used'}"
+    return stored_network(
+        AutoModelForObjectDetection, config, place, revision=options.revision, key="pretrained", resize_heads=True
+    )
 
 
 def _multiple_px(config: Any, *, otherwise: int) -> int:
@@ -291,10 +250,6 @@ def _multiple_px(config: Any, *, otherwise: int) -> int:
     if config.model_type == "lw_detr":
         return int(backbone.patch_size * backbone.num_windows_side)
     return otherwise
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _set_backbone(network: nn.Module, kind: Kind, *, norm: str) -> None:

@@ -16,6 +16,7 @@ from accel_det.models.base import Inference, ZooModel
 from accel_det.models.layers.canvas import normalized_canvas
 from accel_det.models.layers.precision import precise, precise_type
 from accel_det.models.layers.targets import check_labels
+from accel_det.models.stored import configuration_text
 from accel_det.models.transformers.construction import Built
 from accel_det.models.transformers.criterion import Criterion
 from accel_det.models.transformers.decoding import detections
@@ -93,7 +94,7 @@ class TransformersDetector(ZooModel[BoxTarget, Detections]):
         if options.get("pretrained") is None:
             return options
         kept = {key: value for key, value in options.items() if key not in ("pretrained", "revision")}
-        return kept | {"configuration": self.network.config.to_json_string(use_diff=False)}
+        return kept | {"configuration": configuration_text(self.network.config)}
 
     def layer_of(self, parameter_name: str) -> int | None:
         """The stage of a ResNet or HGNet, the block of a vision transformer, 0 for what comes before them.

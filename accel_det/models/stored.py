@@ -25,10 +25,14 @@ def read_configuration(text: str) -> Any:
 
 
 def configuration_text(config: Any) -> str:
-    """A configuration as `read_configuration` reads it, without the place that it came from."""
-    values = json.loads(config.to_json_string(use_diff=False))
-    values.pop("_name_or_path", None)
-    return json.dumps(values)
+    """A configuration as `read_configuration` reads it, without the place that it, or a part of it, came from."""
+    return json.dumps(_without_places(json.loads(config.to_json_string(use_diff=False))))
+
+
+def _without_places(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_places(inner) for key, inner in value.items() if key != "_name_or_path"}
 
 
 def stored_configuration(place: str, *, revision: str | None, key: str) -> Any:
@@ -51,12 +55,15 @@ def stored_configuration(place: str, *, revision: str | None, key: str) -> Any:
         ) from None
 
 
-def stored_network(kind: Any, config: Any, place: str, *, revision: str | None, key: str) -> tuple[Any, str]:
+def stored_network(
+    kind: Any, config: Any, place: str, *, revision: str | None, key: str, resize_heads: bool = False
+) -> tuple[Any, str]:
     """The network with its weights, and what of them was not used.
 
     Args:
         kind: the class of transformers, or its AutoModel.
         place, key: as of `stored_configuration`.
+        resize_heads: draw anew what is of another size than the configuration says.
 
     Raises:
         ValueError: the weights cannot be read.
@@ -68,6 +75,7 @@ def stored_network(kind: Any, config: Any, place: str, *, revision: str | None, 
             config=config,
             trust_remote_code=False,
             use_safetensors=True,
+            ignore_mismatched_sizes=resize_heads,
             output_loading_info=True,
             dtype=torch.float32,
             **where,
