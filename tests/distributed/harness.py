@@ -28,7 +28,10 @@ _PRELOADED = (
     "accelerate.tracking",
     "datasets",
     "accel_det.cli.train",
+    "accel_det.cli.compose_detection",
+    "accel_det.cli.compose_reid",
     "accel_det.models.yolov5.model",
+    "accel_det.models.reid.osnet",
     "accel_det.models.torchvision",
 )
 
