@@ -31,7 +31,7 @@ data:
   workers: 0
 optimizer: {name: adamw, lr: 0.005}
 train: {steps: 6, images_per_update: 4}
-evaluate: {every_steps: 3, images_per_forward: 2, flip: true, scales: [1.0, 1.5], nms: soft_gaussian, vote_iou: 0.5}
+evaluate: {every_steps: 3, images_per_forward: 1, flip: true, scales: [1.0, 1.5], nms: soft_gaussian, vote_iou: 0.5}
 journal: {trackers: []}
 runtime: {threads: 1}
 """
