@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from accel_det.data.decode import decode
 from accel_det.data.defects import DataError, Defect, Findings, stop_message, stopping
@@ -12,6 +12,19 @@ from accel_det.data.locate import source_name
 from accel_det.data.records import DetectionTable
 
 _BOTH = "train and val"
+
+
+class Summary(Protocol):
+    """What a split holds."""
+
+    def line(self, name: str) -> str:
+        """In words, for the split of this name."""
+        ...
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+SummaryT = TypeVar("SummaryT", bound=Summary)
 
 
 class SplitSummary(NamedTuple):
@@ -22,17 +35,21 @@ class SplitSummary(NamedTuple):
     class_counts: dict[str, int]
     fingerprint: str
 
+    def line(self, name: str) -> str:
+        per_class = ", ".join(f"{label} {count}" for label, count in self.class_counts.items())
+        return f"{name}: {self.images} images, {self.objects} objects ({per_class})"
 
-class Report(NamedTuple):
+
+class Report(NamedTuple, Generic[SummaryT]):
     """Everything that was found.
 
     Attributes:
         defects: each of them once.
-        splits: "train" and, where there is one, "val".
+        splits: "train" and "val", as far as they were opened.
     """
 
     defects: tuple[Defect, ...]
-    splits: dict[str, SplitSummary]
+    splits: dict[str, SummaryT]
 
     @property
     def stops(self) -> bool:
@@ -50,11 +67,7 @@ class Report(NamedTuple):
 
     def split_lines(self) -> list[str]:
         """What each split holds."""
-        lines = []
-        for name, split in self.splits.items():
-            per_class = ", ".join(f"{label} {count}" for label, count in split.class_counts.items())
-            lines.append(f"{name}: {split.images} images, {split.objects} objects ({per_class})")
-        return lines
+        return [split.line(name) for name, split in self.splits.items()]
 
     def summary_lines(self) -> list[str]:
         """One line per kind of defect, what stops the run first: count, first example, what to do."""
@@ -79,7 +92,7 @@ class Report(NamedTuple):
 
 def check_tables(
     train: DetectionTable, val: DetectionTable | None, defects: Sequence[Defect], *, read_images: bool
-) -> Report:
+) -> Report[SplitSummary]:
     """Adds to what was found on opening the splits what needs both of them, or the files.
 
     Args:

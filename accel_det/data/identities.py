@@ -6,13 +6,13 @@ Letters: N pictures.
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from accel_det.data.encoded import bytes_of, path_of
 from accel_det.data.formats.identity_raw import DISTRACTOR, NO_CAMERA, RawPictures
 from accel_det.data.formats.raw import Ints
 from accel_det.types import IdentityTarget
@@ -77,8 +77,7 @@ class IdentityTable:
 
     def path(self, index: int) -> str | None:
         """Where the image file is; None where the table holds its bytes."""
-        image = self._image(index)
-        return None if image["bytes"] is not None else str(image["path"])
+        return path_of(self._image(index))
 
     def paths(self) -> list[str | None]:
         """Where the image file of every picture is, as `path` says of one."""
@@ -96,14 +95,7 @@ class IdentityTable:
         Raises:
             ValueError: the file cannot be read any more.
         """
-        image = self._image(index)
-        data = image["bytes"]
-        if isinstance(data, bytes):
-            return data
-        try:
-            return Path(str(image["path"])).read_bytes()
-        except OSError as error:
-            raise ValueError(f"{image['path']}: cannot be read: {error.strerror or error}; restore the file") from error
+        return bytes_of(self._image(index))
 
     def target(self, index: int) -> IdentityTarget:
         """Who is in a picture, where it was taken, and its role."""

@@ -5,7 +5,6 @@ Letters: N pictures, I identities, C cameras.
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from accel_det.data.check import Report
 from accel_det.data.decode import decode
-from accel_det.data.defects import DataError, Defect, Findings, stop_message, stopping
+from accel_det.data.defects import Defect, Findings
 from accel_det.data.formats.raw import Ints
 from accel_det.data.identities import IdentityTable
 from accel_det.data.locate import source_name
@@ -33,52 +32,13 @@ class IdentitySummary(NamedTuple):
     gallery: int
     fingerprint: str
 
-
-class IdentityReport(NamedTuple):
-    """Everything that was found.
-
-    Attributes:
-        defects: each of them once.
-        splits: "train" and "val", as far as they were opened.
-    """
-
-    defects: tuple[Defect, ...]
-    splits: dict[str, IdentitySummary]
-
-    @property
-    def stops(self) -> bool:
-        """Whether the data must not be used as they are."""
-        return bool(stopping(self.defects))
-
-    def to_json(self) -> dict[str, object]:
-        """Plain values for a file."""
-        return {
-            "stops": self.stops,
-            "splits": {name: summary._asdict() for name, summary in self.splits.items()},
-            "counts": dict(Counter(defect.kind for defect in self.defects)),
-            "defects": [defect._asdict() for defect in self.defects],
-        }
-
-    def split_lines(self) -> list[str]:
-        """What each split holds."""
-        lines = []
-        for name, split in self.splits.items():
-            line = f"{name}: {split.pictures} pictures of {split.identities} identities, {split.cameras or 'unknown'} cameras"
-            if name == "val":
-                line += f"; {split.queries} queries, gallery of {split.gallery}"
-            if split.distractors:
-                line += f", {split.distractors} of them distractors"
-            lines.append(line)
-        return lines
-
-    def summary_lines(self) -> list[str]:
-        """One line per kind of defect, what stops the run first: count, first example, what to do."""
-        return Report(self.defects, {}).summary_lines()
-
-    def require(self) -> None:
-        """Raises DataError, with the first few findings and counts by kind, if something stops the run."""
-        if self.stops:
-            raise DataError(stop_message(self.defects))
+    def line(self, name: str) -> str:
+        line = f"{name}: {self.pictures} pictures of {self.identities} identities, {self.cameras or 'unknown'} cameras"
+        if name == "val":
+            line += f"; {self.queries} queries, gallery of {self.gallery}"
+        if self.distractors:
+            line += f", {self.distractors} of them distractors"
+        return line
 
 
 def check_identity_tables(
@@ -88,7 +48,7 @@ def check_identity_tables(
     *,
     read_images: bool,
     exclude_same_camera: bool = True,
-) -> IdentityReport:
+) -> Report[IdentitySummary]:
     """Adds to what was found on opening the splits what needs both of them, or the files.
 
     Args:
@@ -111,7 +71,7 @@ def check_identity_tables(
         if train is not None and val is not None:
             _find_same_bytes(train, val, digests, findings=findings)
     splits = {name: _summarize(table) for name, table in tables.items()}
-    return IdentityReport(tuple(dict.fromkeys([*defects, *findings.defects])), splits)
+    return Report(tuple(dict.fromkeys([*defects, *findings.defects])), splits)
 
 
 def num_matches(table: IdentityTable, *, exclude_same_camera: bool) -> Ints:

@@ -5,7 +5,6 @@ Letters: I images, A annotated objects.
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import datasets
@@ -16,6 +15,7 @@ import torch
 
 from accel_det.data.clean import CleanSplit
 from accel_det.data.defects import DEFECT_KINDS, DataError, Defect, DefectKind
+from accel_det.data.encoded import bytes_of, path_of
 from accel_det.data.formats.raw import Bools, Floats, Ints
 from accel_det.data.proposals import Proposals
 from accel_det.types import BoxTarget
@@ -108,8 +108,7 @@ class DetectionTable:
 
     def path(self, index: int) -> str | None:
         """Where the image file is; None where the table holds its bytes."""
-        image = self._image(index)
-        return None if image["bytes"] is not None else str(image["path"])
+        return path_of(self._image(index))
 
     def image_bytes(self, index: int) -> bytes:
         """The encoded image, from disk or from the table.
@@ -117,14 +116,7 @@ class DetectionTable:
         Raises:
             ValueError: the file cannot be read any more.
         """
-        image = self._image(index)
-        data = image["bytes"]
-        if isinstance(data, bytes):
-            return data
-        try:
-            return Path(str(image["path"])).read_bytes()
-        except OSError as error:
-            raise ValueError(f"{image['path']}: cannot be read: {error.strerror or error}; restore the file") from error
+        return bytes_of(self._image(index))
 
     def truth(self, index: int) -> BoxTarget:
         """The objects of an image: xyxy pixels of the upright file, clipped to it, each with an area."""

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from identity_trees import kinds, market_names, opened, write_pictures
 
+from accel_det.data.check import Report
 from accel_det.data.defects import DEFECT_KINDS, DataError
 from accel_det.data.formats.identity_raw import PictureColumns
 from accel_det.data.identities import IdentityTable, build_identity_table
-from accel_det.data.identity_check import IdentityReport, check_identity_tables, num_matches
+from accel_det.data.identity_check import IdentitySummary, check_identity_tables, num_matches
 from accel_det.data.sources import SetSpec
 from accel_det.types import Role
 
@@ -116,7 +117,9 @@ def two_folders(root: Path) -> SetSpec:
     return SetSpec("f", "folders", str(root))
 
 
-def check_both(spec: SetSpec, *, read_images: bool = False, train: str = "train", val: str = "val") -> IdentityReport:
+def check_both(
+    spec: SetSpec, *, read_images: bool = False, train: str = "train", val: str = "val"
+) -> Report[IdentitySummary]:
     first, found = opened(spec, train, training=True)
     second, more = opened(spec, val, training=False)
     return check_identity_tables(first, second, [*found, *more], read_images=read_images)
