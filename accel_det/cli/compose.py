@@ -91,9 +91,11 @@ class Parts(Protocol):
 
     Attributes:
         unit: images that stay together in a forward pass.
+        has_pictures: whether `draw` has something to draw of an evaluation.
     """
 
     unit: int
+    has_pictures: bool
 
     def check(self) -> None:
         """Refuse what can be refused before data is opened; raises ValueError."""
@@ -151,14 +153,14 @@ class Parts(Protocol):
     def exported(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Those of the weights that an export holds."""
 
-    def save(self, file: Path, found: Evaluation, val: Any) -> None:
+    def save(self, file: Path, found: Evaluation, val: Any, info: ExportInfo) -> None:
         """Write what was found in each image."""
 
     def hint_after_saving(self, file: Path) -> str:
         """What can be done with that file."""
 
     def draw(self, folder: Path, found: Evaluation, val: Any) -> list[Path]:
-        """Pictures of an evaluation; raises ValueError where there are none."""
+        """Pictures of an evaluation, where there are such."""
 
 
 def parts_of(config: Config) -> Parts:

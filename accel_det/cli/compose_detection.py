@@ -246,6 +246,7 @@ class DetectionParts:
     def __init__(self, config: DetectionConfig) -> None:
         self.config = config
         self.unit = 1
+        self.has_pictures = False
 
     def check(self) -> None:
         resize_rule(self.config)
@@ -327,7 +328,7 @@ class DetectionParts:
     def exported(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return weights
 
-    def save(self, file: Path, found: Evaluation, val: DetectionTable) -> None:
+    def save(self, file: Path, found: Evaluation, val: DetectionTable, info: ExportInfo) -> None:
         """Each image once, in the order of the split, however many processes predicted it."""
         rows: dict[int, DetectionRow] = {row.sample_id: row for row in found.rows}
         order = sorted(rows)
@@ -338,4 +339,4 @@ class DetectionParts:
         return f"; `accel-det rescore {file} --config CONFIG` scores it again"
 
     def draw(self, folder: Path, found: Evaluation, val: DetectionTable) -> list[Path]:
-        raise ValueError("--pictures is for re-identification; `accel-det predict` draws what a detector finds")
+        raise NotImplementedError("there are no pictures of an evaluation of boxes")

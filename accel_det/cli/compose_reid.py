@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs, split_info
+from accel_det.cli.embed import model_line
 from accel_det.cli.retrieval_pictures import draw_retrieval
 from accel_det.config.load import dump
 from accel_det.config.reid import ReidConfig
@@ -48,6 +49,7 @@ class ReidParts:
     def __init__(self, config: ReidConfig) -> None:
         self.config = config
         self.unit = max(1, config.data.group_images)
+        self.has_pictures = True
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -219,8 +221,9 @@ class ReidParts:
     def exported(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return without_heads(weights)
 
-    def save(self, file: Path, found: Evaluation, val: IdentityTable) -> None:
+    def save(self, file: Path, found: Evaluation, val: IdentityTable, info: ExportInfo) -> None:
         """Each picture once, in the order of the split, however many processes embedded it."""
+        assert isinstance(info, EmbedderInfo)
         rows = {row.sample_id: row for row in found.rows}
         order = sorted(rows)
         identities, cameras = ("", *val.identities), ("", *val.cameras)
@@ -232,6 +235,7 @@ class ReidParts:
                 identities=[identities[rows[sample_id].identity + 1] or None for sample_id in order],
                 cameras=[cameras[rows[sample_id].camera + 1] or None for sample_id in order],
                 roles=[rows[sample_id].role for sample_id in order],
+                model=model_line(info),
             ),
         )
 

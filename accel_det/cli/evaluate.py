@@ -43,6 +43,8 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"{options.config}: task is {config.task}, but {export} is for {info.task}")
     config = config.model_copy(update={"model": config.model.model_copy(update={"name": info.model})})
     parts = parts_of(config)
+    if options.pictures is not None and not parts.has_pictures:
+        raise ValueError("--pictures is for re-identification; `accel-det predict` draws what a detector finds")
     table = parts.open_validation(info)
     accelerator = make_accelerator(
         config.runtime, deterministic=config.train.deterministic, trackers=[], folder=str(export)
@@ -55,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     console.evaluation(info.training.step, found.scores, images=found.images, seconds=found.seconds, best=False)
     parts.details(console, found.scores, table)
     if options.save is not None and accelerator.is_main_process:
-        parts.save(options.save, found, table)
+        parts.save(options.save, found, table, info)
         console.say(f"saved: {options.save}{parts.hint_after_saving(options.save)}")
     if options.pictures is not None and accelerator.is_main_process:
         for file in parts.draw(options.pictures, found, table):
