@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from step_overhead import hand_written_step, interleave, resident_batch
+from step_overhead import NUM_CLASSES, hand_written_step, interleave, resident_batch
 from torch import nn
 
 from accel_det.config.schema import OptimizerSection, RuntimeSection
@@ -56,8 +56,9 @@ def main() -> None:
 def measure(accelerator: Accelerator, name: str, options: argparse.Namespace) -> dict[str, Any]:
     """One line of the table: printed as soon as it is known."""
     card = zoo.card(name)
-    size_px = options.size_px or -(-card.size_px // card.multiple_px) * card.multiple_px
-    batch = to_device(resident_batch(options.images, size_px), accelerator.device)
+    published = [-(-side // card.multiple_px) * card.multiple_px for side in card.input_px]
+    size_px = [options.size_px] if options.size_px else published
+    batch = to_device(resident_batch(name, options.images, size_px), accelerator.device)
     bare, ours = (make_side(name, accelerator, compiled=options.compile) for _ in range(2))
     model, optimizer, average = ours
     wrapped, prepared = accelerator.prepare(model, optimizer)
@@ -83,8 +84,9 @@ def measure(accelerator: Accelerator, name: str, options: argparse.Namespace) ->
         "share_of_bare_step": medians["by_hand"] / medians["ours"],
         "seconds": seconds,
     }
+    size = "x".join(map(str, dict.fromkeys(size_px)))
     print(
-        f"{name:24} {size_px:5} px  {options.images:3} images  {row['images_per_s']:9.1f} images/s  "
+        f"{name:24} {size:>7} px  {options.images:3} images  {row['images_per_s']:9.1f} images/s  "
         f"{row['share_of_bare_step']:.3f} of the bare step",
         flush=True,
     )
@@ -95,7 +97,7 @@ def make_side(
     name: str, accelerator: Accelerator, *, compiled: bool
 ) -> tuple[nn.Module, torch.optim.Optimizer, MovingAverage]:
     torch.manual_seed(0)
-    model = zoo.build(name, num_classes=80).to(accelerator.device).train()
+    model = zoo.build(name, num_classes=NUM_CLASSES).to(accelerator.device).train()
     average = MovingAverage(model, decay=0.999, ramp_steps=100)
     if compiled:
         for part in model.compilable():

@@ -1,10 +1,12 @@
 """Our training step against a hand-written loop: same network, same loss, same optimizer, same resident batch.
 
     python benchmarks/step_overhead.py [--model yolov5n] [--size_px 192] [--images 16] [--rounds 9] [--steps 10]
+    python benchmarks/step_overhead.py --model reid_resnet18 --size_px 128 64 --images 64
 
 The two take turns, so that a noisy machine disturbs both alike. The figure is the ratio of the medians, hand-written over
 ours: 1.00 means that the engine costs nothing. Then where the time of our step goes. Results go to
-benchmarks/results/step_overhead.json. How long a real run waits for data stands in its metrics.jsonl as `data_wait`.
+benchmarks/results/step_overhead.json, or step_overhead_<model>.json for another network than the usual one. How long a real
+run waits for data stands in its metrics.jsonl as `data_wait`.
 """
 
 import argparse
@@ -12,8 +14,9 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,15 +29,17 @@ from accel_det.engine.runtime import make_accelerator, versions
 from accel_det.engine.step import train_step
 from accel_det.engine.transfer import to_device
 from accel_det.models import zoo
-from accel_det.types import Batch, BoxTarget, Frame
+from accel_det.types import Batch, BoxTarget, Frame, IdentityTarget
 
-RESULTS = Path(__file__).parent / "results" / "step_overhead.json"
+RESULTS = Path(__file__).parent / "results"
+USUAL = "yolov5n"
+NUM_CLASSES = 100
 
 
 def main() -> None:
     options = parse()
     accelerator = make_accelerator(RuntimeSection(), deterministic=False, trackers=[], folder=".")
-    batch = to_device(resident_batch(options.images, options.size_px), accelerator.device)
+    batch = to_device(resident_batch(options.model, options.images, options.size_px), accelerator.device)
     sides = {name: make_side(options.model, accelerator.device) for name in ("by_hand", "ours")}
     by_hand = lambda: hand_written_step(*sides["by_hand"], batch)  # noqa: E731
     model, optimizer, average = sides["ours"]
@@ -54,7 +59,7 @@ def main() -> None:
 
 
 def hand_written_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage, batch: Batch[BoxTarget]
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage, batch: Batch[Any]
 ) -> None:
     """What one would write for one process: the same loss, clipping and moving average, and nothing else."""
     optimizer.zero_grad()
@@ -117,16 +122,27 @@ def where_time_goes(accelerator, wrapped, optimizer, average, batch, *, steps: i
 
 def make_side(name: str, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer, MovingAverage]:
     torch.manual_seed(0)
-    model = zoo.build(name, num_classes=3).to(device).train()
+    model = zoo.build(name, num_classes=NUM_CLASSES).to(device).train()
     optimizer = make_optimizer(model, OptimizerSection(name="sgd", lr=1e-6))
     return model, optimizer, MovingAverage(model, decay=0.999, ramp_steps=100)
 
 
-def resident_batch(images: int, size_px: int) -> Batch[BoxTarget]:
+def resident_batch(name: str, images: int, size_px: Sequence[int]) -> Batch[Any]:
+    """Noise with twelve boxes in every image, or with four pictures of every identity.
+
+    Args:
+        size_px: height and width, or the one number that both are.
+    """
+    height, width = size_px[0], size_px[-1]
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (images, 3, size_px, size_px), dtype=torch.uint8, generator=generator)
-    corners = torch.rand((images, 12, 2), generator=generator) * size_px * 0.7
-    extents = torch.rand((images, 12, 2), generator=generator) * size_px * 0.25 + 4
+    pixels = torch.randint(0, 256, (images, 3, height, width), dtype=torch.uint8, generator=generator)
+    frames = [Frame(i, f"image {i}", height, width, draw_seed=i) for i in range(images)]
+    sizes = torch.tensor([[height, width]] * images)
+    if zoo.card(name).task == "reid":
+        return Batch(pixels, sizes, [IdentityTarget(i // 4 % NUM_CLASSES) for i in range(images)], frames)
+    sides = torch.tensor([width, height])
+    corners = torch.rand((images, 12, 2), generator=generator) * sides * 0.7
+    extents = torch.rand((images, 12, 2), generator=generator) * sides * 0.25 + 4
     targets = [
         BoxTarget(
             torch.cat((start, start + extent), dim=1),
@@ -136,8 +152,7 @@ def resident_batch(images: int, size_px: int) -> Batch[BoxTarget]:
         )
         for start, extent in zip(corners, extents, strict=True)
     ]
-    frames = [Frame(i, f"image {i}", size_px, size_px, draw_seed=i) for i in range(images)]
-    return Batch(pixels, torch.full((images, 2), size_px), targets, frames)
+    return Batch(pixels, sizes, targets, frames)
 
 
 def synchronize() -> None:
@@ -157,9 +172,8 @@ def report(
         for name, v in seconds.items()
     }
     total = sum(parts.values())
-    print(
-        f"{options.model}, {options.images} images of {options.size_px} px, {device}, {torch.get_num_threads()} threads"
-    )
+    size = "x".join(map(str, options.size_px))
+    print(f"{options.model}, {options.images} images of {size} px, {device}, {torch.get_num_threads()} threads")
     for name, values in quantiles.items():
         print(f"  {name:8} {values['median_ms']:8.1f} ms a step ({values['min_ms']:.1f} to {values['max_ms']:.1f})")
     for name, value in parts.items():
@@ -167,7 +181,7 @@ def report(
     print(f"step_overhead: ratio={ratio:.3f} (by hand / ours; 1 means that the engine costs nothing)")
     facts = {
         "command": "python benchmarks/step_overhead.py "
-        f"--model {options.model} --size_px {options.size_px} --images {options.images}",
+        f"--model {options.model} --size_px {' '.join(map(str, options.size_px))} --images {options.images}",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "versions": versions(),
@@ -176,14 +190,15 @@ def report(
         "seconds": seconds,
         "parts_s": parts,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    RESULTS.mkdir(exist_ok=True)
+    name = "step_overhead" if options.model == USUAL else f"step_overhead_{options.model}"
+    (RESULTS / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="yolov5n")
-    parser.add_argument("--size_px", type=int, default=192)
+    parser.add_argument("--model", default=USUAL)
+    parser.add_argument("--size_px", type=int, nargs="+", default=[192], help="side, or height and width")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=10)
