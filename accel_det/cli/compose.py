@@ -81,6 +81,7 @@ class Network(NamedTuple):
 class Provenance(NamedTuple):
     """What every export tells of its origin."""
 
+    data: Mapping[str, SplitInfo]
     metrics: Mapping[str, float]
     training: TrainingInfo
     options: Mapping[str, OptionValue]
@@ -153,11 +154,8 @@ class Parts(Protocol):
     def exported(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Those of the weights that an export holds."""
 
-    def save(self, file: Path, found: Evaluation, val: Any, info: ExportInfo) -> None:
-        """Write what was found in each image."""
-
-    def hint_after_saving(self, file: Path) -> str:
-        """What can be done with that file."""
+    def save(self, file: Path, found: Evaluation, val: Any, info: ExportInfo) -> str:
+        """Write what was found in each image; what can be done with that file, in words."""
 
     def draw(self, folder: Path, found: Evaluation, val: Any) -> list[Path]:
         """Pictures of an evaluation, where there are such."""

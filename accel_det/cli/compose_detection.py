@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from accel_det.cli import turns
 from accel_det.cli.auto_anchors import replace_poor_anchors
-from accel_det.cli.compose import Network, Provenance, Tables, build_network, check_task, set_specs, split_info
+from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs
 from accel_det.config.detection import DetectionConfig
 from accel_det.config.load import dump
 from accel_det.config.schema import Config
@@ -98,7 +98,6 @@ def make_network(
             the boxes.
     """
     section = config.model
-    check_task(section, config.task)
     if config.data.proposals and section.options.get("proposals") != "given":
         raise ValueError(
             f"data.proposals is set, but {section.name} as configured takes no regions: leave it out, or take an R-FCN with "
@@ -109,12 +108,6 @@ def make_network(
         return network
     anchors = replace_poor_anchors(network.model, table, rule=resize_rule(config), seed=config.train.seed)
     return network._replace(anchors=anchors)
-
-
-def behind_views(config: DetectionConfig, model: nn.Module) -> nn.Module:
-    """The network of `make_network` as evaluations see it: it looks at each image as often as `evaluate` asks for."""
-    assert isinstance(model, ZooModel)
-    return with_views(model, inference(config), multiple_px=zoo.card(config.model.name).multiple_px)
 
 
 def make_task(config: DetectionConfig, classes: tuple[str, ...]) -> DetectionTask:
@@ -171,36 +164,6 @@ def training_images(config: DetectionConfig, table: DetectionTable) -> TrainingI
     )
 
 
-def training_stream(
-    config: DetectionConfig, table: DetectionTable, task: DetectionTask, *, share: Share, pin_memory: bool
-) -> TrainingStream[BoxTarget]:
-    return TrainingStream(
-        training_images(config, table),
-        order=turns.update_order(config, table, multiple_px=task.multiple_px),
-        share=share,
-        collate=task.collate,
-        workers=config.data.workers,
-        pin_memory=pin_memory,
-    )
-
-
-def validation_stream(
-    config: DetectionConfig, table: DetectionTable, task: DetectionTask, accelerator: Accelerator
-) -> Callable[[], Iterator[Batch[BoxTarget]]]:
-    rule = resize_rule(config)
-    images = EvaluationImages(table, rule=rule)
-    indices = evaluation_slice(len(table), world=accelerator.num_processes, rank=accelerator.process_index)
-    return lambda: evaluation_batches(
-        images,
-        indices,
-        batch_size=config.evaluate.images_per_forward,
-        collate=task.collate,
-        workers=config.data.workers,
-        pin_memory=accelerator.device.type == "cuda",
-        size_of=(lambda index: rule.canvas(*table.size(index))) if rule.rectangular else None,
-    )
-
-
 def crowded_batches(
     config: DetectionConfig, table: DetectionTable, task: DetectionTask
 ) -> Callable[[int], Batch[BoxTarget]]:
@@ -227,8 +190,8 @@ def crowded_batches(
         samples = []
         for place in range(count):
             others = range(count + place * (members - 1), count + (place + 1) * (members - 1))
-            turns = [order[place % len(order)], *(crowded[other % len(crowded)] for other in others)]
-            draws = [Draw(index, 0, mix(config.train.seed, index, place), canvas) for index in turns]
+            members_of = [order[place % len(order)], *(crowded[other % len(crowded)] for other in others)]
+            draws = [Draw(index, 0, mix(config.train.seed, index, place), canvas) for index in members_of]
             samples.append(join_objects([images[draw] for draw in draws]))
         return task.collate(samples)
 
@@ -270,7 +233,9 @@ class DetectionParts:
         return build_detector(dataclasses.replace(info, inference=inference(self.config)), state)
 
     def for_evaluation(self, model: nn.Module) -> nn.Module:
-        return behind_views(self.config, model)
+        """It looks at each image as often as `evaluate` asks for."""
+        assert isinstance(model, ZooModel)
+        return with_views(model, inference(self.config), multiple_px=zoo.card(self.config.model.name).multiple_px)
 
     def make_task(self, val: DetectionTable) -> DetectionTask:
         return make_task(self.config, val.classes)
@@ -278,12 +243,30 @@ class DetectionParts:
     def training_stream(
         self, train: DetectionTable, task: DetectionTask, *, share: Share, pin_memory: bool
     ) -> TrainingStream[BoxTarget]:
-        return training_stream(self.config, train, task, share=share, pin_memory=pin_memory)
+        return TrainingStream(
+            training_images(self.config, train),
+            order=turns.update_order(self.config, train, multiple_px=task.multiple_px),
+            share=share,
+            collate=task.collate,
+            workers=self.config.data.workers,
+            pin_memory=pin_memory,
+        )
 
     def validation_stream(
         self, val: DetectionTable, task: DetectionTask, accelerator: Accelerator
     ) -> Callable[[], Iterator[Batch[BoxTarget]]]:
-        return validation_stream(self.config, val, task, accelerator)
+        rule = resize_rule(self.config)
+        images = EvaluationImages(val, rule=rule)
+        indices = evaluation_slice(len(val), world=accelerator.num_processes, rank=accelerator.process_index)
+        return lambda: evaluation_batches(
+            images,
+            indices,
+            batch_size=self.config.evaluate.images_per_forward,
+            collate=task.collate,
+            workers=self.config.data.workers,
+            pin_memory=accelerator.device.type == "cuda",
+            size_of=(lambda index: rule.canvas(*val.size(index))) if rule.rectangular else None,
+        )
 
     def costly_batches(self, train: DetectionTable, task: DetectionTask) -> Callable[[int], Batch[BoxTarget]]:
         return crowded_batches(self.config, train, task)
@@ -316,10 +299,7 @@ class DetectionParts:
             resize=resize_rule(config),
             inference=inference(config),
             metrics=made.metrics,
-            data={
-                "train": split_info(config, config.data.train, tables.train),
-                "val": split_info(config, config.data.val, tables.val),
-            },
+            data=made.data,
             training=made.training,
             run_config=dump(config),
             licence=config.push.licence,
@@ -328,15 +308,13 @@ class DetectionParts:
     def exported(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return weights
 
-    def save(self, file: Path, found: Evaluation, val: DetectionTable, info: ExportInfo) -> None:
+    def save(self, file: Path, found: Evaluation, val: DetectionTable, info: ExportInfo) -> str:
         """Each image once, in the order of the split, however many processes predicted it."""
         rows: dict[int, DetectionRow] = {row.sample_id: row for row in found.rows}
         order = sorted(rows)
         names = [val.name(sample_id) for sample_id in order]
         write_detections(file, SavedDetections(val.classes, names, [rows[sample_id].detections for sample_id in order]))
-
-    def hint_after_saving(self, file: Path) -> str:
-        return f"; `accel-det rescore {file} --config CONFIG` scores it again"
+        return f"`accel-det rescore {file} --config CONFIG` scores it again"
 
     def draw(self, folder: Path, found: Evaluation, val: DetectionTable) -> list[Path]:
         raise NotImplementedError("there are no pictures of an evaluation of boxes")

@@ -1,5 +1,6 @@
 """The parts of a run that learns to tell identities apart."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs, split_info
+from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs
 from accel_det.cli.embed import model_line
 from accel_det.cli.retrieval_pictures import draw_retrieval
 from accel_det.config.load import dump
@@ -37,6 +38,13 @@ from accel_det.types import Batch, IdentityTarget
 
 IdentityTables = Tables[IdentityTable]
 
+_OF_DATA = {
+    "group_images": "data.identities_per_group and data.images_per_identity",
+    "input_px": "data.size_px",
+    "num_cameras": "the cameras of the training data",
+}
+"""Options of networks that the data decide."""
+
 
 def make_parts(config: Config) -> "ReidParts":
     assert isinstance(config, ReidConfig)
@@ -48,7 +56,7 @@ class ReidParts:
 
     def __init__(self, config: ReidConfig) -> None:
         self.config = config
-        self.unit = max(1, config.data.group_images)
+        self.unit = config.data.group_images or 2  # of a single picture no norm of features has a variance
         self.has_pictures = True
 
     @property
@@ -59,10 +67,9 @@ class ReidParts:
     def check(self) -> None:
         """A loss that compares pictures needs groups, and the network knows its groups from the order of data."""
         section = self.config.model
-        if "group_images" in section.options:
-            raise ValueError(
-                "model.options.group_images follows from data.identities_per_group and data.images_per_identity: leave it out"
-            )
+        for name, source in _OF_DATA.items():
+            if name in section.options:
+                raise ValueError(f"model.options.{name} follows from {source}: leave it out")
         defaults = {key: default for key, (_, default) in zoo.option_table(section.name).items()}
         compares = section.options.get("metric_loss", defaults.get("metric_loss", "none")) != "none"
         if compares and not self.config.data.group_images:
@@ -101,8 +108,7 @@ class ReidParts:
         )
 
     def trained(self, info: ExportInfo, state: Mapping[str, Tensor]) -> nn.Module:
-        assert isinstance(info, EmbedderInfo)
-        return self.for_evaluation(build_embedder(info, state, mirror=False))
+        return build_embedder(self._as_configured(info), state)
 
     def for_evaluation(self, model: nn.Module) -> nn.Module:
         return WithMirror(model) if self.config.evaluate.flip else model
@@ -204,15 +210,11 @@ class ReidParts:
             model=config.model.name,
             options={**made.options, **self._lasting_options(tables.train)},
             size_px=self.size_px,
-            metric=config.evaluate.metric,
             flip=config.evaluate.flip,
             identities=len(tables.train.identities),
             cameras=tables.train.cameras if config.model.options.get("camera_embedding") else (),
             metrics=made.metrics,
-            data={
-                "train": split_info(config, config.data.train, tables.train),
-                "val": split_info(config, config.data.val, tables.val),
-            },
+            data=made.data,
             training=made.training,
             run_config=dump(config),
             licence=config.push.licence,
@@ -221,9 +223,8 @@ class ReidParts:
     def exported(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return without_heads(weights)
 
-    def save(self, file: Path, found: Evaluation, val: IdentityTable, info: ExportInfo) -> None:
+    def save(self, file: Path, found: Evaluation, val: IdentityTable, info: ExportInfo) -> str:
         """Each picture once, in the order of the split, however many processes embedded it."""
-        assert isinstance(info, EmbedderInfo)
         rows = {row.sample_id: row for row in found.rows}
         order = sorted(rows)
         identities, cameras = ("", *val.identities), ("", *val.cameras)
@@ -235,15 +236,18 @@ class ReidParts:
                 identities=[identities[rows[sample_id].identity + 1] or None for sample_id in order],
                 cameras=[cameras[rows[sample_id].camera + 1] or None for sample_id in order],
                 roles=[rows[sample_id].role for sample_id in order],
-                model=model_line(info),
+                model=model_line(self._as_configured(info)),
             ),
         )
-
-    def hint_after_saving(self, file: Path) -> str:
-        return f"; `accel-det search RUN QUERY {file}` looks pictures up in it"
+        return f"`accel-det search RUN QUERY {file}` looks pictures up in it"
 
     def draw(self, folder: Path, found: Evaluation, val: IdentityTable) -> list[Path]:
         return draw_retrieval(folder, found.rows, val, self.make_task(val).rule)
+
+    def _as_configured(self, info: ExportInfo) -> EmbedderInfo:
+        """An export, with or without its mirror as the configuration says."""
+        assert isinstance(info, EmbedderInfo)
+        return dataclasses.replace(info, flip=self.config.evaluate.flip)
 
     def _images(self, train: IdentityTable) -> IdentityImages:
         values = self.config.data.augment.model_dump()

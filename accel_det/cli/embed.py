@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from accel_det.cli.failures import DONE, answer, guarded
+from accel_det.cli.failures import DONE, answer
 from accel_det.cli.image_files import IMAGES_HELP, find_images
 from accel_det.engine.console import Console
 from accel_det.engine.runtime import default_device
@@ -26,11 +26,6 @@ class Embedded(NamedTuple):
 
     saved: SavedEmbeddings
     failures: list[str]
-
-
-def main() -> int:
-    """Entry point of a script."""
-    return guarded(run)
 
 
 def run(arguments: Sequence[str]) -> int:

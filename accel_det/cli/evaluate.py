@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     info, state = read_export(export)
     config = load_config(options.config or export / "run_config.yaml", overrides).config
     if config.task != info.task:
-        raise ValueError(f"{options.config}: task is {config.task}, but {export} is for {info.task}")
+        raise ValueError(f"{options.config or export}: task is {config.task}, but {export} is for {info.task}")
     config = config.model_copy(update={"model": config.model.model_copy(update={"name": info.model})})
     parts = parts_of(config)
     if options.pictures is not None and not parts.has_pictures:
@@ -57,8 +57,8 @@ def run(arguments: Sequence[str]) -> int:
     console.evaluation(info.training.step, found.scores, images=found.images, seconds=found.seconds, best=False)
     parts.details(console, found.scores, table)
     if options.save is not None and accelerator.is_main_process:
-        parts.save(options.save, found, table, info)
-        console.say(f"saved: {options.save}{parts.hint_after_saving(options.save)}")
+        hint = parts.save(options.save, found, table, info)
+        console.say(f"saved: {options.save}; {hint}")
     if options.pictures is not None and accelerator.is_main_process:
         for file in parts.draw(options.pictures, found, table):
             console.say(f"drawn: {file}")

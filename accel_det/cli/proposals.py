@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from accel_det.cli import compose_detection
-from accel_det.cli.failures import DONE, answer, guarded
+from accel_det.cli.failures import DONE, answer
 from accel_det.config.detection import DetectionConfig
 from accel_det.config.load import load_detection
 from accel_det.data.loaders import EvaluationImages, evaluation_batches
@@ -31,11 +31,6 @@ class Proposer(Protocol):
     """A network with a first stage that can be asked alone."""
 
     def propose(self, batch: Batch[BoxTarget]) -> list[Detections]: ...
-
-
-def main() -> int:
-    """Entry point of a script."""
-    return guarded(run)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from accel_det.cli.compose import Parts, Provenance, Tables, command_line
+from accel_det.cli.compose import Parts, Provenance, Tables, command_line, split_info
 from accel_det.config.schema import Config
 from accel_det.engine.console import Console
 from accel_det.engine.runtime import versions
@@ -60,5 +60,10 @@ class Publisher:
                 self._speaker.say(f"warning: {result.line()}")
 
     def _info(self, counters: Counters) -> ExportInfo:
-        training = TrainingInfo(counters.step, self._config.train.seed, command_line(), versions())
-        return self._parts.export_info(self._tables, Provenance(counters.scores, training, self.options))
+        config, tables = self._config, self._tables
+        data = {
+            "train": split_info(config, config.data.train, tables.train),
+            "val": split_info(config, config.data.val, tables.val),
+        }
+        training = TrainingInfo(counters.step, config.train.seed, command_line(), versions())
+        return self._parts.export_info(tables, Provenance(data, counters.scores, training, self.options))

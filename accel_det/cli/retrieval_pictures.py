@@ -11,13 +11,12 @@ from PIL import Image
 from accel_det.data.decode import decode
 from accel_det.data.identities import IdentityTable
 from accel_det.metrics.retrieval import Features, RetrievalRule, rank_gallery
+from accel_det.metrics.retrieval_records import split_rows
 from accel_det.report.embeddings import draw_distances, draw_embedding_map
-from accel_det.report.ranked_lists import Answer, RankedRow, Shown, Verdict, draw_ranked_lists
-from accel_det.tasks.reid import split_rows
+from accel_det.report.ranked_lists import ANSWERS, Answer, RankedRow, Shown, Verdict, draw_ranked_lists
 from accel_det.types import EmbeddingRow
 
 _QUERIES = 12
-_ANSWERS = 10
 _MAPPED = 2000
 _PAIRS = 1_000_000
 
@@ -43,8 +42,8 @@ def draw_retrieval(folder: Path, rows: Sequence[EmbeddingRow], table: IdentityTa
 
 def _ranked(queries: Features, gallery: Features, table: IdentityTable, rule: RetrievalRule) -> Image.Image:
     """The lists of queries with a match, from all over the split: those with a wrong first answer before the others."""
-    ranked = rank_gallery(queries, gallery, rule, top=_ANSWERS)
-    shown = _has_match(queries, gallery, rule)
+    ranked = rank_gallery(queries, gallery, rule, top=ANSWERS)
+    shown = ranked.matched
     wrong = shown & ~ranked.right[:, 0]
     order = torch.cat((torch.nonzero(wrong).flatten(), torch.nonzero(shown & ~wrong).flatten())).tolist()
     wrongs = int(wrong.sum())
@@ -69,18 +68,6 @@ def _ranked(queries: Features, gallery: Features, table: IdentityTable, rule: Re
     if not lists:
         return draw_distances(np.zeros(0), np.zeros(0), title="no query has a match")
     return draw_ranked_lists(lists, measure=f"{rule.metric} distance", title=title)
-
-
-def _has_match(queries: Features, gallery: Features, rule: RetrievalRule) -> torch.Tensor:
-    """(Q,) whether the gallery, as the rule leaves it, has a picture of the query's identity."""
-    found = torch.zeros(len(queries.ids), dtype=torch.bool)
-    for row in range(len(queries.ids)):
-        same = gallery.identities == queries.identities[row]
-        same &= gallery.ids != queries.ids[row]
-        if rule.exclude_same_camera and queries.cameras[row] >= 0:
-            same &= gallery.cameras != queries.cameras[row]
-        found[row] = bool(same.any()) and int(queries.identities[row]) >= 0
-    return found
 
 
 def _spread(indices: Sequence[int], count: int) -> list[int]:

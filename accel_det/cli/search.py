@@ -10,7 +10,7 @@ from PIL import Image
 from rich.table import Table
 
 from accel_det.cli.embed import embed_files, model_line
-from accel_det.cli.failures import DONE, answer, guarded
+from accel_det.cli.failures import DONE, answer
 from accel_det.cli.image_files import find_images
 from accel_det.data.decode import decode
 from accel_det.engine.console import Console
@@ -24,11 +24,6 @@ from accel_det.types import Role
 # Of so many queries the lists are printed and drawn; results.json has all.
 _SHOWN_QUERIES = 20
 _SIDE_HELP = "image, folder, pattern, or file that `accel-det embed` wrote"
-
-
-def main() -> int:
-    """Entry point of a script."""
-    return guarded(run)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -93,9 +88,10 @@ def _read(file: Path, embedder: Embedder, role: Role) -> SavedEmbeddings:
     mine = model_line(embedder.info)
     if saved.model and saved.model != mine:
         raise ValueError(f"{file}: embedded by `{saved.model}`, but the run is `{mine}`; embed the pictures again")
-    if saved.embeddings.shape[1] != embedder.num_channels:
+    length = embedder.num_channels
+    if saved.embeddings.shape[1] != length:
         raise ValueError(
-            f"{file}: embeddings have {saved.embeddings.shape[1]} numbers, those of the run {embedder.num_channels}; "
+            f"{file}: embeddings have {saved.embeddings.shape[1]} numbers, those of the run {length}; "
             "embed the pictures again"
         )
     if saved.roles is None:

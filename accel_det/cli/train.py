@@ -96,6 +96,7 @@ def _prepare(loaded: Loaded[Config], resume: str | None, speaker: Console, stack
     config = loaded.config
     check_expectations(config.runtime)
     check_trackers(config.journal.trackers)
+    compose.check_task(config.model, config.task)
     parts = compose.parts_of(config)
     compose.share_of(config, world=world_size(), rank=0, unit=parts.unit)
     parts.check()

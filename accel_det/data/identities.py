@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from accel_det.data.encoded import bytes_of, path_of
-from accel_det.data.formats.identity_raw import DISTRACTOR, NO_CAMERA, RawPictures
+from accel_det.data.formats.identity_raw import DISTRACTOR, NO_CAMERA, RawPictures, join_images
 from accel_det.data.formats.raw import Ints
 from accel_det.types import IdentityTarget
 
@@ -143,9 +143,9 @@ def build_identity_table(
     seen = _full_names(parts, [part.cameras for _, part in parts], nobody=NO_CAMERA)
     identities = _ordered(shown)
     all_cameras = tuple(dict.fromkeys([*cameras, *_ordered(seen)]))
-    images, starts = _join_images([part for _, part in parts])
+    images, rows = join_images([part for _, part in parts])
     columns = {
-        "row": np.concatenate([_rows(part) + start for (_, part), start in zip(parts, starts, strict=True)]),
+        "row": rows,
         "identity": _numbers(shown, identities),
         "camera": _numbers(seen, all_cameras),
         "role": np.concatenate([part.roles for _, part in parts]),
@@ -189,26 +189,6 @@ def _numbers(names: Sequence[str | None], known: Sequence[str]) -> Ints:
     """(N,) the place of every name among the known ones, -1 for None."""
     place: dict[str | None, int] = {name: number for number, name in enumerate(known)}
     return np.array([place.get(name, _NOBODY) for name in names], np.int64)
-
-
-def _join_images(parts: Sequence[RawPictures]) -> tuple[datasets.Dataset, list[int]]:
-    """One table of all pictures, and where each part begins in it."""
-    tables = [part.images if part.images is not None else _of_paths(part.files or []) for part in parts]
-    starts = [0, *np.cumsum([len(table) for table in tables]).tolist()]
-    return tables[0] if len(tables) == 1 else datasets.concatenate_datasets(tables), starts[:-1]
-
-
-def _rows(part: RawPictures) -> Ints:
-    """(N,) the row of every picture in the table of its part."""
-    return part.rows if part.images is not None else np.arange(len(part.names))
-
-
-def _of_paths(files: Sequence[str]) -> datasets.Dataset:
-    fields = [pa.nulls(len(files), pa.binary()), pa.array(files, pa.string())]
-    table = pa.table({"image": pa.StructArray.from_arrays(fields, names=["bytes", "path"])})
-    info = datasets.DatasetInfo(features=datasets.Features({"image": datasets.Image(decode=False)}))
-    # The fingerprint is given, or `datasets` would pickle the whole table to make one.
-    return datasets.Dataset(table, info=info, fingerprint=_fingerprint([files], [])[:16])
 
 
 def _fingerprint(texts: Sequence[Sequence[str]], columns: Sequence[Ints]) -> str:

@@ -128,21 +128,23 @@ def _find_shared(train: IdentityTable, val: IdentityTable, *, findings: Findings
     for identity in sorted(set(train.identities) & set(val.identities)):
         findings.add("shared_identity", file=identity, value="in train and in val")
     train_names, val_names = train.names(), val.names()
-    places: dict[str, int] = {}
-    for index, place in enumerate(_places(train)):
-        places.setdefault(place, index)
+    indices: dict[str, int] = {}
+    for index, file in enumerate(_files(train)):
+        if file is not None:
+            indices.setdefault(file, index)
     bases = _unique_bases(train_names) if _unique_bases(val_names) else {}
-    for name, place in zip(val_names, _places(val), strict=True):
-        twin, namesake = places.get(place), bases.get(source_name(name))
+    for name, file in zip(val_names, _files(val), strict=True):
+        twin = None if file is None else indices.get(file)
+        namesake = bases.get(source_name(name))
         if twin is not None:
             findings.add("leakage", file=name, value=f"the same file as {train_names[twin]} in train")
         elif namesake is not None:
             findings.add("same_name", file=name, value=f"as {train_names[namesake]} in train")
 
 
-def _places(table: IdentityTable) -> list[str]:
-    """(N,) what a picture is known by on both sides: its file, or its name where the table holds its bytes."""
-    return [os.path.normpath(path) if path else name for path, name in zip(table.paths(), table.names(), strict=True)]
+def _files(table: IdentityTable) -> list[str | None]:
+    """(N,) the file of every picture; None where the table holds its bytes, whose names tell nothing: many are 0.png."""
+    return [None if path is None else os.path.normpath(path) for path in table.paths()]
 
 
 def _unique_bases(names: Sequence[str]) -> dict[str, int]:
@@ -169,11 +171,11 @@ def _find_same_bytes(
     train: IdentityTable, val: IdentityTable, digests: Sequence[dict[bytes, list[int]]], *, findings: Findings
 ) -> None:
     in_train, in_val = digests
-    train_places, val_places = _places(train), _places(val)
+    train_files, val_files = _files(train), _files(val)
     for digest, indices in in_val.items():
         twin = in_train.get(digest, [0])[0]
         for index in indices if digest in in_train else ():
-            if train_places[twin] != val_places[index]:  # else it has been found by its name
+            if val_files[index] is None or val_files[index] != train_files[twin]:  # else it has been found as a file
                 findings.add("leakage", file=val.name(index), value=f"same bytes as {train.name(twin)} in train")
 
 

@@ -10,8 +10,6 @@ from accel_det.data.decode import decode
 from accel_det.data.order import Draw
 from accel_det.types import Frame, IdentityTarget, Placement, Sample
 
-_UNCHANGED = IdentityAugmentation()
-
 
 class PictureTable(Protocol):
     """What the samples need of a data set; see `identities.IdentityTable`."""
@@ -29,15 +27,12 @@ class IdentityImages(Dataset[Sample[IdentityTarget]]):
 
     Args:
         size_px: height and width of the pictures, unless a draw has a size of its own.
-        augmentation: None changes nothing.
     """
 
-    def __init__(
-        self, table: PictureTable, *, size_px: tuple[int, int], augmentation: IdentityAugmentation | None
-    ) -> None:
+    def __init__(self, table: PictureTable, *, size_px: tuple[int, int], augmentation: IdentityAugmentation) -> None:
         self._table = table
         self._size_px = size_px
-        self._augmentation = augmentation or _UNCHANGED
+        self._augmentation = augmentation
 
     def __len__(self) -> int:
         return len(self._table)

@@ -1,6 +1,7 @@
 """From configured sets to one table of pictures of identities: read, split by identity, join.
 
-Splits are a pure function of names: every process finds the same ones, and no picture of `val` was trained on anywhere.
+Splits are a pure function of all names of a set: every process finds the same ones, and no picture of `val` is trained on by
+another. Whoever compares runs keeps the set as it was: identities that are added or removed may move others.
 """
 
 import hashlib
@@ -86,8 +87,10 @@ def open_identities(
 def held_out_identities(names: Iterable[str], share: float) -> frozenset[str]:
     """The identities that "val" takes: those with the smallest hash of their name, round(share * number), at least one.
 
-    An identity's place depends on its name alone, not on how many pictures it has, in which order files are listed, or which
-    process asks.
+    An identity's place is a function of the names of all identities: not of how many pictures it has, in which order files are
+    listed, or which process asks. As places are given by rank, so that the share is exact, an identity that is added to the
+    set, or removed, may move others to the other side: results are comparable only as long as the set stays as it was, and a
+    network that learned from the smaller set may have seen who is in "val" of the larger one.
 
     Raises:
         ValueError: nothing would be left for "train".

@@ -15,7 +15,7 @@ import torch
 
 from accel_det.data.clean import CleanSplit
 from accel_det.data.defects import DEFECT_KINDS, DataError, Defect, DefectKind
-from accel_det.data.encoded import bytes_of, path_of
+from accel_det.data.encoded import IMAGE_FEATURES, bytes_of, image_array, path_of
 from accel_det.data.formats.raw import Bools, Floats, Ints
 from accel_det.data.proposals import Proposals
 from accel_det.types import BoxTarget
@@ -213,10 +213,8 @@ def build_table(split: CleanSplit, *, set_name: str, classes: Sequence[str], fir
     features = _features(classes)
     with_bytes = split.images is not None and count > 0
     if not with_bytes:
-        paths = pa.array(split.files or [], pa.string())
-        image = pa.StructArray.from_arrays([pa.nulls(count, pa.binary()), paths], names=["bytes", "path"])
-        columns = {"image": image, **columns}
-        features = {"image": datasets.Image(decode=False), **features}
+        columns = {"image": image_array(None, split.files or []), **columns}
+        features = {**IMAGE_FEATURES, **features}
     info = datasets.DatasetInfo(features=datasets.Features(features))
     # The fingerprint is given, or `datasets` would pickle the whole table to make one.
     table = datasets.Dataset(pa.table(columns), info=info, fingerprint=fingerprint([split], classes=classes)[:16])

@@ -26,13 +26,14 @@ class SetSpec(NamedTuple):
 
     Attributes:
         name: as selections call it.
-        format: "coco", "voc", "yolo", "hub" or "street".
+        format: one of `FORMATS`; for re-identification one of `identity_sources.IDENTITY_FORMATS`.
         root: its folder; for "hub" perhaps the name of a data set of the Hub; for "street" not read.
         images: folder of the images, from the root; "{split}" in it is replaced. None: the format's usual places.
         annotations: annotation file or folder, likewise; for a Hub name its configuration.
-        holdout: share of the images of "train", in [0, 1), that makes up "val", chosen by a hash of the file name.
+        holdout: share of "train", in [0, 1), that makes up "val": of its images, chosen by a hash of the file name, or for
+            re-identification of its identities, chosen by a hash of theirs.
         accept: kinds of defect whose opt-in repair the user accepts.
-        parameters: of the synthetic street.
+        parameters: of the synthetic street; for re-identification also of tables, of the Hub's convention and of crops.
     """
 
     name: str

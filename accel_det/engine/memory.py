@@ -144,7 +144,7 @@ def find_micro_batch(
     if best is None:
         raise ValueError(
             f"train.max_images_per_forward: auto finds that not even {_images(unit)} per forward pass fits into "
-            f"{probe.limit_bytes / _GIB:.2f} GiB per process: lower data.resize, choose a smaller network, or raise "
+            f"{probe.limit_bytes / _GIB:.2f} GiB per process: lower the size of the images, choose a smaller network, or raise "
             "runtime.max_memory_gb"
         )
     return best

@@ -46,8 +46,8 @@ def load(path: str | Path, *, device: str = "cpu") -> Detector | Embedder:
 def load_detector(path: str | Path, *, device: str = "cpu") -> Detector:
     """As `load`; what is no detector is refused."""
     found = load(path, device=device)
-    require_detector(found.info, path)
-    assert isinstance(found, Detector)
+    if not isinstance(found, Detector):
+        raise ExportError(f"{path}: task is {found.info.task!r}, expected 'detection'; this export is not a detector")
     return found
 
 

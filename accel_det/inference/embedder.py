@@ -83,13 +83,10 @@ class Embedder:
         return torch.stack(found).cpu()
 
 
-def build_embedder(info: EmbedderInfo, state: Mapping[str, Tensor], *, mirror: bool | None = None) -> nn.Module:
-    """The network of an export, on the CPU, with its weights.
+def build_embedder(info: EmbedderInfo, state: Mapping[str, Tensor]) -> nn.Module:
+    """The network of an export, on the CPU, with its weights; behind its mirror where the export asks for that.
 
     It cannot be trained: what told the identities of the training data apart is not exported.
-
-    Args:
-        mirror: embed the mirrored picture as well; None: as the export says.
 
     Raises:
         ValueError: the zoo has no such network or option, or the weights are of another one.
@@ -97,4 +94,4 @@ def build_embedder(info: EmbedderInfo, state: Mapping[str, Tensor], *, mirror: b
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced below
         model: ZooModel[Any, Any] = zoo.build(info.model, num_classes=0, options=info.options)
     load_exactly(model, state, info)
-    return WithMirror(model) if (info.flip if mirror is None else mirror) else model
+    return WithMirror(model) if info.flip else model

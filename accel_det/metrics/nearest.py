@@ -48,8 +48,10 @@ def nearest(queries: SavedEmbeddings, gallery: SavedEmbeddings, *, top: int) -> 
 
 def each_once(saved: SavedEmbeddings) -> SavedEmbeddings:
     """Of a file that is there several times, however its path is written, the first."""
-    first = {file: position for position, file in reversed(list(enumerate(map(_file_of, saved.names))))}
-    return saved if len(first) == len(saved.names) else saved.keep(sorted(first.values()))
+    first: dict[Path, int] = {}
+    for position, name in enumerate(saved.names):
+        first.setdefault(_file_of(name), position)
+    return saved if len(first) == len(saved.names) else saved.keep(list(first.values()))
 
 
 def _features(saved: SavedEmbeddings, numbers: dict[Path, int]) -> Features:

@@ -45,12 +45,14 @@ class RankedLists(NamedTuple):
         distances: (Q, T) float64, of the metric, or of re-ranking; infinite where there are no more.
         right: (Q, T) bool, whether it shows the query's identity.
         valid: (Q, T) bool, False where there are no more.
+        matched: (Q,) bool, whether the rule leaves the query a match anywhere in the gallery.
     """
 
     indices: Tensor
     distances: Tensor
     right: Tensor
     valid: Tensor
+    matched: Tensor
 
 
 class _Answer(NamedTuple):
@@ -117,6 +119,7 @@ def rank_gallery(queries: Features, gallery: Features, rule: RetrievalRule, top:
     shape = (len(queries.ids), top)
     indices, distances = np.full(shape, -1, dtype=np.int64), np.full(shape, np.inf)
     right = np.zeros(shape, dtype=np.bool_)
+    matched = np.zeros(len(queries.ids), dtype=np.bool_)
     for answer in search.answers():
         places = smallest(answer.distances, top)
         places = places[np.isfinite(answer.distances[places])]
@@ -124,7 +127,8 @@ def rank_gallery(queries: Features, gallery: Features, rule: RetrievalRule, top:
         indices[filled] = search.gallery.rows[places]
         distances[filled] = search.in_metric(answer.distances[places])
         right[filled] = np.isin(places, answer.matches)
-    lists = (torch.from_numpy(column) for column in (indices, distances, right, indices >= 0))
+        matched[answer.queries] = len(answer.matches) > 0
+    lists = (torch.from_numpy(column) for column in (indices, distances, right, indices >= 0, matched))
     return RankedLists(*lists)
 
 

@@ -3,12 +3,15 @@
 Letters: Q queries, D numbers of an embedding, S questions: each a query, or several that are asked together.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from accel_det.types import EmbeddingRow, Role
 
 Integers = NDArray[np.int64]
 
@@ -176,3 +179,17 @@ def _check_rule(rule: RetrievalRule) -> None:
             f"k1 is {rule.k1}, k2 is {rule.k2}, lambda_value is {rule.lambda_value}, expected k1 and k2 of at least 1 and "
             "lambda_value from 0 to 1; the paper has 20, 6 and 0.3"
         )
+
+
+def split_rows(rows: Iterable[EmbeddingRow]) -> tuple[Features, Features]:
+    """Queries and gallery, each picture once, in the order of their sample ids."""
+    once = {row.sample_id: row for row in rows}
+    ordered = [once[sample_id] for sample_id in sorted(once)]
+    return _features(ordered, Role.QUERY), _features(ordered, Role.GALLERY)
+
+
+def _features(rows: Sequence[EmbeddingRow], role: Role) -> Features:
+    chosen = [row for row in rows if row.role & role]
+    columns = torch.tensor([row[:3] for row in chosen], dtype=torch.int64).reshape(-1, 3)
+    embeddings = torch.stack([row.embedding for row in chosen]) if chosen else torch.zeros((0, 0))
+    return Features(embeddings=embeddings, identities=columns[:, 1], cameras=columns[:, 2], ids=columns[:, 0])

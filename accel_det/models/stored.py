@@ -86,6 +86,7 @@ def stored_network(
         ) from None
     if any(name.startswith("pooler.") for name in found["missing_keys"]):
         network.pooler = None  # drawn at random, it would only blur what the weights know
+        config.without_pooler = True
         found["missing_keys"] = [name for name in found["missing_keys"] if not name.startswith("pooler.")]
     return network, _report(place, found)
 

@@ -115,7 +115,6 @@ class EmbedderInfo(ExportInfo):
 
     Attributes:
         size_px: height and width of its input; pictures are stretched to it.
-        metric: of two embeddings: "cosine" or "euclidean".
         flip: whether the mirrored picture is embedded as well.
         identities: how many it was trained to tell apart.
         cameras: names of those that the network knows, by number; none where it was not told.
@@ -124,7 +123,6 @@ class EmbedderInfo(ExportInfo):
     task: ClassVar[str] = "reid"
 
     size_px: tuple[int, int]
-    metric: Literal["cosine", "euclidean"] = "cosine"
     flip: bool = False
     identities: int
     cameras: tuple[str, ...] = ()
@@ -170,7 +168,6 @@ def _own_values(info: ExportInfo) -> dict[str, object]:
         "model": model,
         "embedder": {
             "size_px": list(info.size_px),
-            "metric": info.metric,
             "flip": info.flip,
             "identities": info.identities,
             "cameras": list(info.cameras),
@@ -291,7 +288,6 @@ class _DetectorFile(_File):
 
 class _Embedder(_Part):
     size_px: tuple[int, int]
-    metric: Literal["cosine", "euclidean"]
     flip: bool
     identities: int
     cameras: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from accel_det.report.charts import GRID
+from accel_det.report.charts import GRID, round_step
 from accel_det.report.pictures import INK, MUTED, PAPER, Color
 
 Array = NDArray[np.float64]
@@ -45,7 +45,7 @@ class Axis(NamedTuple):
         """Round numbers on the axis, not many more than `about`."""
         if self.logarithmic:
             return _powers(self.low, self.high, about=about)
-        step = max(_round_step((self.high - self.low) / max(1, about)), float(self.whole))
+        step = max(round_step((self.high - self.low) / max(1, about)), float(self.whole))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]
 
@@ -54,7 +54,7 @@ class Axis(NamedTuple):
         """An axis with round ends that holds all numbers from low to high."""
         if high <= low:
             low, high = (low - abs(low) / 2 - 0.5, high + abs(high) / 2 + 0.5) if low else (0.0, 1.0)
-        step = _round_step((high - low) / 8)
+        step = round_step((high - low) / 8)
         return Axis(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
 
 
@@ -191,13 +191,6 @@ def shortened(text: str, width_px: float, size_px: int = TEXT_PX) -> str:
     while kept and text_px(f"...{kept}", size_px) > width_px:
         kept = kept[1:]
     return f"...{kept}"
-
-
-def _round_step(size: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is not below a size."""
-    size = max(size, 1e-12)
-    power = 10.0 ** math.floor(math.log10(size))
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= size * (1 - 1e-9))
 
 
 def _powers(low: float, high: float, *, about: int) -> list[float]:

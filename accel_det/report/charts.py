@@ -3,6 +3,7 @@
 Charts are drawn at twice the size at which a page shows them, so that they stay crisp on dense screens.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -89,7 +90,7 @@ def draw_histogram(
     draw = ImageDraw.Draw(picture)
     low, high = (3 * _TEXT_PX, size_px[1] - 3 * _TEXT_PX), (size_px[0] - _TEXT_PX, 2 * _TEXT_PX)
     shares = [_shares(numbers, edges) for numbers in values]
-    step = _round_step(max((float(share.max(initial=0)) for share in shares), default=0) / 4)
+    step = round_step(max(max((float(share.max(initial=0)) for share in shares), default=0) / 4, 1e-3))
     top = step * max(1, -(-max((float(share.max(initial=0)) for share in shares), default=0) // step))
     for tick in np.arange(0, top + step / 2, step):
         y = low[1] - (low[1] - high[1]) * tick / top
@@ -118,11 +119,11 @@ def _shares(values: Array, edges: Array) -> Array:
     return shares
 
 
-def _round_step(size: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is not below a size; for an axis of shares."""
-    size = max(size, 1e-3)
-    power = 10.0 ** np.floor(np.log10(size))
-    return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= size - 1e-12))
+def round_step(size: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not below a size."""
+    size = max(size, 1e-12)
+    power = 10.0 ** math.floor(math.log10(size))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= size * (1 - 1e-9))
 
 
 def _steps(places: Array, heights: Array, ground: float) -> list[tuple[float, float]]:

@@ -136,7 +136,9 @@ def _loss_axis(curves: Sequence[Curve]) -> Axis:
     everything = np.concatenate([curve.values for curve in curves])
     if total.min() > 0 and total.max() > _STEEP * total.min():
         positive = everything[everything > 0]
-        return Axis(max(float(positive.min()), float(total.min()) / 100) / 1.1, float(positive.max()) * 1.1, True)
+        return Axis(
+            max(float(positive.min()), float(total.min()) / 100) / 1.1, float(positive.max()) * 1.1, logarithmic=True
+        )
     return Axis.around(min(0.0, float(everything.min())), float(everything.max()))
 
 

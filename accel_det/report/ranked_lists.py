@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
-from accel_det.report.axes import Font, font_of
+from accel_det.report.axes import font_of, shortened
 from accel_det.report.pictures import INK, MUTED, PAPER, Color
 
 ANSWERS = 10
@@ -89,9 +89,7 @@ def draw_ranked_lists(rows: Sequence[RankedRow], *, measure: str = "distance", t
     sheet = Image.new("RGB", (2 * _MARGIN_PX + columns * step_x, top + len(rows) * step_y), PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
-        draw.text(
-            (_MARGIN_PX, _MARGIN_PX), _shortened(title, font_of(20), columns * step_x), INK, font_of(20), anchor="lt"
-        )
+        draw.text((_MARGIN_PX, _MARGIN_PX), shortened(title, columns * step_x, 20), INK, font_of(20), anchor="lt")
     _draw_legend(draw, rows, y=top - 2 * _LINE_PX + _LINE_PX // 2, measure=measure)
     for number, row in enumerate(rows):
         y = top + number * step_y
@@ -164,7 +162,7 @@ def _draw_cell(
     font = font_of(_TEXT_PX)
     for number, text in enumerate((head, *_lines(shown)), start=1):
         baseline = (x, y + height + number * _LINE_PX)
-        draw.text(baseline, _shortened(text, font, width), INK if number == 1 else MUTED, font, anchor="ls")
+        draw.text(baseline, shortened(text, width, _TEXT_PX), INK if number == 1 else MUTED, font, anchor="ls")
 
 
 def _fitted_into(image: Image.Image, room: tuple[int, int]) -> Image.Image:
@@ -211,13 +209,3 @@ def _draw_legend(draw: ImageDraw.ImageDraw, rows: Sequence[RankedRow], *, y: int
         draw.text((x + 32, y), text, INK, font, anchor="lm")
         x += 32 + font.getlength(text) + 28
     draw.text((x, y), f"below each picture: rank and {measure}", MUTED, font, anchor="lm")
-
-
-def _shortened(text: str, font: Font, width_px: float) -> str:
-    """The text, or so much of its end as fits behind an ellipsis."""
-    if font.getlength(text) <= width_px:
-        return text
-    kept = text
-    while kept and font.getlength(f"...{kept}") > width_px:
-        kept = kept[1:]
-    return f"...{kept}"

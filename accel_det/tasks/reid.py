@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from accel_det.data.collate import collate_boxes
-from accel_det.metrics.retrieval import Features, RetrievalRule, retrieval_scores
-from accel_det.types import Batch, EmbeddingRow, Frame, IdentityTarget, Role, Sample
+from accel_det.metrics.retrieval import RetrievalRule, retrieval_scores
+from accel_det.metrics.retrieval_records import split_rows
+from accel_det.types import Batch, EmbeddingRow, Frame, IdentityTarget, Sample
 
 
 class ReidTask:
@@ -64,17 +65,3 @@ class ReidTask:
             EmbeddingRow(sample_id, identity, camera, role, embedding)
             for (sample_id, identity, camera, role), embedding in zip(pictures.tolist(), embeddings, strict=True)
         ]
-
-
-def split_rows(rows: Iterable[EmbeddingRow]) -> tuple[Features, Features]:
-    """Queries and gallery, each picture once, in the order of their sample ids."""
-    once = {row.sample_id: row for row in rows}
-    ordered = [once[sample_id] for sample_id in sorted(once)]
-    return _features(ordered, Role.QUERY), _features(ordered, Role.GALLERY)
-
-
-def _features(rows: Sequence[EmbeddingRow], role: Role) -> Features:
-    chosen = [row for row in rows if row.role & role]
-    columns = torch.tensor([row[:3] for row in chosen], dtype=torch.int64).reshape(-1, 3)
-    embeddings = torch.stack([row.embedding for row in chosen]) if chosen else torch.zeros((0, 0))
-    return Features(embeddings=embeddings, identities=columns[:, 1], cameras=columns[:, 2], ids=columns[:, 0])

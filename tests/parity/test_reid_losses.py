@@ -15,7 +15,7 @@ from pytorch_metric_learning.reducers import DoNothingReducer
 from torch import Tensor
 from torch.nn import functional as F
 
-from accel_det.models.reid.losses.build import IdentityLosses, make_losses
+from accel_det.models.reid.losses.build import IdentityLosses
 from accel_det.models.reid.losses.settings import LossSettings
 
 CHANNELS, IDENTITIES, GROUP = 5, 6, 6
@@ -38,7 +38,7 @@ def drawn(*shape: int, seed: int) -> Tensor:
 
 def losses_of(settings: LossSettings) -> IdentityLosses:
     torch.manual_seed(0)
-    module = make_losses(settings, feature_channels=CHANNELS, num_identities=IDENTITIES).double()
+    module = IdentityLosses(settings, feature_channels=CHANNELS, num_identities=IDENTITIES).double()
     for parameter in module.parameters():
         if parameter.ndim == 2:  # classifiers begin so small that every loss would look alike
             torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))

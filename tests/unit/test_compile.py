@@ -35,6 +35,7 @@ def answers(*, compiled: bool) -> tuple[torch.Tensor, torch.Tensor, list[Detecti
     config = Config.model_validate(
         {
             "name": "a",
+            "task": "detection",
             "model": {"name": "yolov3_tiny", "compile": compiled},
             "data": {"sets": {"s": {"format": "street"}}, "train": "s:train", "val": "s:val"},
             "train": {"steps": 1},

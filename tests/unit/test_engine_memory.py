@@ -99,7 +99,8 @@ def test_another_error_of_the_network_is_not_taken_for_a_lack_of_memory() -> Non
 
 def test_a_bound_that_not_even_one_image_keeps_is_refused_with_what_to_do() -> None:
     with pytest.raises(
-        ValueError, match=r"train.max_images_per_forward: auto finds that not even one image.*data.resize"
+        ValueError,
+        match=r"train.max_images_per_forward: auto finds that not even one image.*lower the size of the images",
     ):
         search(Network(), share=8, limit_bytes=14)
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from identity_trees import kinds, market_names, opened, write_pictures
+from identity_trees import kinds, market_names, opened, picture_bytes, write_pictures
+from pyarrow import parquet
 
 from accel_det.data.check import Report
 from accel_det.data.defects import DEFECT_KINDS, DataError
@@ -163,6 +165,32 @@ def test_copied_pictures_are_a_leak_once_they_are_read(tmp_path: Path) -> None:
     assert [(defect.kind, defect.file) for defect in report.defects] == [("leakage", "f/val/x/renamed.png")]
     assert report.defects[0].value == "same bytes as f/train/a/a0.png in train" and report.stops
     assert not check_both(spec._replace(accept=("leakage",)), read_images=True).stops
+
+
+def write_shard(root: Path, split: str, pictures: dict[str, bytes]) -> None:
+    """A parquet file that holds pictures under names of their own, each of somebody else in every split."""
+    images = [{"bytes": data, "path": name} for name, data in pictures.items()]
+    table = pa.table({"image": images, "identity": [f"{split}{index}" for index in range(len(images))]})
+    parquet.write_table(table, root / f"{split}.parquet")
+
+
+def test_pictures_held_as_bytes_leak_by_what_they_show_and_not_by_their_names(tmp_path: Path) -> None:
+    spec = SetSpec("h", "hub", str(tmp_path))
+    write_shard(tmp_path, "train", {f"{index}.png": picture_bytes(index) for index in range(3)})
+    write_shard(tmp_path, "val", {f"{index}.png": picture_bytes(10 + index) for index in range(3)})
+    report = check_both(spec, read_images=True)
+    assert {kind: n for kind, n in kinds(report.defects).items() if kind not in ("single_picture", "one_camera")} == {
+        "query_without_match": 3,
+        "same_name": 3,
+    }
+    assert not report.stops
+    write_shard(tmp_path, "val", {"0.png": picture_bytes(0), "9.png": picture_bytes(1), "8.png": picture_bytes(10)})
+    report = check_both(spec, read_images=True)
+    leaks = [(defect.file, defect.value) for defect in report.defects if defect.kind == "leakage"]
+    assert leaks == [
+        ("h/0.png", "same bytes as h/0.png in train"),
+        ("h/9.png", "same bytes as h/1.png in train"),
+    ]
 
 
 def test_a_name_that_is_unique_in_both_splits_and_in_both_is_noted(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Pictures that are cut out of the frames of sequences, and out of frames that a table names; and those of the street."""
 
 import io
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ from identity_trees import kinds, opened, rows
 from PIL import Image
 
 from accel_det.data import street
+from accel_det.data.cache import cached
+from accel_det.data.encoded import image_table
 from accel_det.data.sources import SetSpec
 from accel_det.types import Role
 
@@ -138,6 +142,62 @@ def test_pictures_are_cut_once_and_again_where_a_frame_or_a_box_changes(
     assert len(sorted(own_cache.rglob("*.arrow"))) == 3
 
 
+def code_of(monkeypatch: pytest.MonkeyPatch, module: str, spec: SetSpec) -> list[str]:
+    """The names of the files that the pictures of a set are keyed by."""
+    seen: list[str] = []
+
+    def noted(parameters: object, draw: object, *, code: Sequence[Path], **others: object) -> object:
+        seen.extend(path.name for path in code)
+        return cached(parameters, draw, code=code, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(f"accel_det.data.formats.{module}.cached", noted)
+    opened(spec)
+    return seen
+
+
+def test_crops_are_keyed_by_what_cuts_them_and_people_by_what_draws_them(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sequence(tmp_path, "A", "1,7,16,16,32,32,1,1,1\n")
+    spec = SetSpec("k", "crops", str(tmp_path))
+    assert code_of(monkeypatch, "identity_boxes", spec) == ["identity_boxes.py", "decode.py", "encoded.py"]
+    assert [path.parent.name for path in own_cache.rglob("*.arrow")] == ["crops"]
+    drawing = sorted(path.name for path in Path(street.__file__).parent.glob("*.py"))
+    assert {"people.py", "scenes.py", "stage.py"} <= set(drawing)
+    assert code_of(monkeypatch, "identity_street", STREET) == [*drawing, "identity_street.py", "encoded.py"]
+    assert sorted(path.parent.name for path in own_cache.rglob("*.arrow")) == ["crops", "street"]
+
+
+def test_more_pictures_than_one_array_can_hold_are_kept_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "1,7,16,16,32,32,1,1,1\n2,7,0,0,32,32,1,1,1\n1,8,0,0,16,32,1,1,1\n3,8,8,8,16,16,1,1,1\n"
+    write_sequence(tmp_path / "whole", "A", lines)
+    write_sequence(tmp_path / "parts", "A", lines)
+    crops = SetSpec("k", "crops", str(tmp_path / "whole"))
+    whole, people = opened(crops)[0], opened(STREET)[0]
+    for module in ("identity_boxes", "identity_street"):
+        monkeypatch.setattr(f"accel_det.data.formats.{module}.image_table", partial(image_table, part_bytes=1))
+    elsewhere = crops._replace(root=str(tmp_path / "parts"))
+    others = opened(STREET._replace(parameters={**STREET.parameters, "identities": 4}))[0]
+    for _ in range(2):  # as cut, and as found in the cache
+        parts = opened(elsewhere)[0]
+        assert parts.images.data.column("image").num_chunks == 4 and parts.paths() == [None] * 4
+        assert [parts.image_bytes(i) for i in range(4)] == [whole.image_bytes(i) for i in range(4)]
+    assert others.images.data.column("image").num_chunks == 16
+    assert [others.image_bytes(i) for i in range(12)] == [people.image_bytes(i) for i in range(12)]
+
+
+def test_a_folder_among_the_frames_is_passed_over_and_a_truth_that_is_no_text_is_named(tmp_path: Path) -> None:
+    write_sequence(tmp_path, "A", "1,7,16,16,32,32,1,1,1\n")
+    (tmp_path / "A" / "frames" / "000000").mkdir()
+    spec = SetSpec("k", "crops", str(tmp_path))
+    assert len(opened(spec)[0]) == 1
+    (tmp_path / "A" / "gt" / "gt.txt").write_bytes(b"1,7,16,16,32,32,1,1,1\n\xff\n")
+    with pytest.raises(ValueError, match=r"gt\.txt: cannot be read as lines of UTF-8: UnicodeDecodeError.*restore it"):
+        opened(spec)
+
+
 def test_frames_that_cannot_be_read_are_noted_or_named(tmp_path: Path) -> None:
     write_sequence(tmp_path, "A", "1,7,16,16,32,32,1,1,1\n2,7,16,16,32,32,1,1,1\n")
     frame = tmp_path / "A" / "frames" / "000002.png"
@@ -195,6 +255,19 @@ def test_parameters_of_the_wrong_kind_are_refused(
     write_sequence(tmp_path, "A", "1,7,16,16,32,32,1,1,1\n")
     with pytest.raises(ValueError, match=message):
         opened(SetSpec("k", "crops", str(tmp_path), parameters=parameters))
+
+
+@pytest.mark.parametrize("name", ["every", "min_visibility"])
+def test_what_a_table_of_boxes_cannot_know_is_refused(name: str, tmp_path: Path) -> None:
+    write_frame(tmp_path / "0.png", seed=0)
+    (tmp_path / "boxes.csv").write_text("path,pid,x,y,w,h\n0.png,1,0,0,16,16\n")
+    spec = SetSpec("b", "crops", str(tmp_path), annotations="boxes.csv", parameters={"min_side_px": 4})
+    assert len(opened(spec)[0]) == 1
+    message = (
+        f"parameters: {name} say nothing about a table of boxes; known are min_side_px and the names of its columns"
+    )
+    with pytest.raises(ValueError, match=message):
+        opened(spec._replace(parameters={"min_side_px": 4, name: 1}))
 
 
 STREET = SetSpec(

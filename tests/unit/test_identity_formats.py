@@ -233,6 +233,14 @@ def test_lines_of_a_list_that_are_wrong_are_noted_with_their_number(tmp_path: Pa
     ]
 
 
+def test_a_list_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    spec = msmt17(tmp_path)
+    (tmp_path / "list_train.txt").write_bytes(b"0000/0000_000_01_\xe9t\xe9.jpg 0\n")
+    with pytest.raises(ValueError, match=r"list_train\.txt: cannot be read as lines of UTF-8") as caught:
+        opened(spec)
+    assert "\n" not in str(caught.value)
+
+
 def test_cuhk03_is_one_folder_with_an_optional_file_of_splits(tmp_path: Path) -> None:
     names = ["1_001_1_01.png", "1_001_2_06.png", "1_002_1_01.png", "2_001_1_01.png", "2_001_2_06.png"]
     write_pictures(tmp_path / "images_detected", names)

@@ -64,7 +64,7 @@ def test_a_training_sample_is_what_its_draw_says() -> None:
 
 def test_without_augmentation_and_in_evaluation_the_whole_picture_is_resized_alone() -> None:
     album = Album(8)
-    plain = IdentityImages(album, size_px=SIZE, augmentation=None)
+    plain = IdentityImages(album, size_px=SIZE, augmentation=IdentityAugmentation())
     evaluated = IdentityEvaluationImages(album, size_px=SIZE)
     assert len(evaluated) == 8
     for index in range(8):
@@ -96,7 +96,7 @@ def test_a_file_that_is_no_picture_is_named_in_one_line() -> None:
     album = Album(4, spoiled={1: b"no picture", 2: whole[: len(whole) // 2]})
     for index, name in ((1, "market/0000_c2.png"), (2, "market/0001_c1.png")):
         for read in (
-            lambda i: IdentityImages(album, size_px=SIZE, augmentation=None)[Draw(i, 0, 0)],
+            lambda i: IdentityImages(album, size_px=SIZE, augmentation=IdentityAugmentation())[Draw(i, 0, 0)],
             lambda i: IdentityEvaluationImages(album, size_px=SIZE)[i],
         ):
             with pytest.raises(ValueError, match=f"^{name}: ") as caught:

@@ -166,11 +166,90 @@ def test_a_folder_with_metadata(tmp_path: Path) -> None:
         ("t/train/2.png", "t/7", None, BOTH),
         ("t/train/3.png", "t/x", "t/c9", BOTH),
     ]
-    assert kinds(defects) == {"malformed_record": 3} and defects[0].record == "line 3"
+    assert kinds(defects) == {"malformed_record": 3}
+    assert [defect.record for defect in defects] == ["line 3", "line 6", "line 5"]
     with pytest.raises(ValueError, match="no split 'test'"):
         opened(SetSpec("t", "hub", str(tmp_path)), "test")
     with pytest.raises(ValueError, match=r"parameters\.split: the format hub has splits of its own"):
         opened(SetSpec("t", "hub", str(tmp_path), parameters={"split": "cam"}))
+
+
+def write_lines(path: Path, *rows: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def test_files_of_the_hubs_convention_are_found_as_for_detection(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["1.png", "pictures/train/1.png", "pictures/val/2.png"])
+    spec = SetSpec("t", "hub", str(tmp_path))
+    write_lines(tmp_path / "metadata.jsonl", {"file_name": "1.png", "identity": "a"})
+    assert [row[:2] for row in rows(opened(spec)[0])] == [("t/1.png", "t/a")]
+    with pytest.raises(
+        ValueError, match=r"no split 'val'.*looked for .*/val/metadata\.jsonl.*name them in `annotations`"
+    ):
+        opened(spec, "val")
+    for split, name in (("train", "1.png"), ("val", "2.png")):
+        write_lines(tmp_path / "lists" / f"{split}.jsonl", {"file_name": name, "identity": split})
+    named = spec._replace(annotations="lists/{split}.jsonl", images="pictures/{split}")
+    assert [row[:2] for row in rows(opened(named)[0])] == [("t/pictures/train/1.png", "t/train")]
+    assert [row[:2] for row in rows(opened(named, "val")[0])] == [("t/pictures/val/2.png", "t/val")]
+    parquet.write_table(pa.table({"image": ["1.png"], "identity": ["b"]}), tmp_path / "lists" / "train-0.parquet")
+    shards = spec._replace(annotations="lists/{split}-*.parquet", images="pictures/{split}")
+    assert [row[:2] for row in rows(opened(shards)[0])] == [("t/pictures/train/1.png", "t/b")]
+
+
+def test_a_record_after_blank_lines_and_lines_of_no_object_has_the_number_of_its_line(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    lines = ["", "[]", '{"file_name": "1.png", "identity": 1}', "", '{"file_name": "gone.png", "identity": 1}']
+    write_pictures(tmp_path / "train", ["1.png"])
+    (tmp_path / "train" / "metadata.jsonl").write_text("\n".join(lines))
+    _, defects = opened(SetSpec("t", "hub", str(tmp_path)))
+    assert [(defect.kind, defect.record) for defect in defects] == [
+        ("malformed_record", "line 2"),
+        ("missing_file", "line 5"),
+    ]
+
+
+def test_metadata_is_not_pickled_for_a_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path / "train", ["1.png"])
+    write_lines(tmp_path / "train" / "metadata.jsonl", {"file_name": "1.png", "identity": "a"})
+
+    def refuse(table: object) -> str:
+        raise AssertionError("the whole table was pickled")
+
+    monkeypatch.setattr("datasets.arrow_dataset.generate_fingerprint", refuse)
+    assert len(opened(SetSpec("t", "hub", str(tmp_path)))[0]) == 1
+
+
+def test_metadata_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "metadata.jsonl").write_bytes(b'{"file_name": "\xff.png"}\n')
+    with pytest.raises(ValueError, match=r"metadata\.jsonl: cannot be read as lines of UTF-8") as caught:
+        opened(SetSpec("t", "hub", str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("held", ["query", "gallery"])
+def test_queries_may_be_held_as_bytes_and_the_gallery_as_files_or_the_other_way_round(
+    held: str, tmp_path: Path
+) -> None:
+    named = "gallery" if held == "query" else "query"
+    parquet.write_table(image_table().slice(0, 3), tmp_path / f"{held}.parquet")
+    write_pictures(tmp_path / named, ["x.png", "y.png"])
+    write_lines(
+        tmp_path / named / "metadata.jsonl",
+        {"file_name": "x.png", "pid": 2, "camid": 5},
+        {"file_name": "y.png", "pid": 1, "camid": 6},
+    )
+    table, defects = opened(SetSpec("h", "hub", str(tmp_path)), "test")
+    assert defects == [] and len(table) == 5
+    contents = {
+        held: [(f"h/{index}.png", picture_bytes(index)) for index in range(3)],
+        named: [(f"h/{named}/{name}.png", (tmp_path / named / f"{name}.png").read_bytes()) for name in "xy"],
+    }
+    assert [(table.name(i), table.image_bytes(i)) for i in range(5)] == [*contents["query"], *contents["gallery"]]
+    assert table.roles().tolist() == [QUERY] * len(contents["query"]) + [GALLERY] * len(contents["gallery"])
+    assert sorted(path for path in table.paths() if path) == [str(tmp_path / named / f"{name}.png") for name in "xy"]
 
 
 def test_a_name_of_the_hub_with_class_labels_and_query_and_gallery(monkeypatch: pytest.MonkeyPatch) -> None:

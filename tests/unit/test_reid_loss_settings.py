@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from accel_det.models.reid.losses.build import IdentityLosses, make_losses
+from accel_det.models.reid.losses.build import IdentityLosses
 from accel_det.models.reid.losses.metric_learning import MarginSoftmax
 from accel_det.models.reid.losses.settings import LossSettings
 
@@ -18,7 +18,7 @@ LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 2, 3])  # of the second group, all but 
 
 def made(**settings: Any) -> IdentityLosses:
     torch.manual_seed(0)
-    return make_losses(LossSettings(**settings), feature_channels=CHANNELS, num_identities=IDENTITIES)
+    return IdentityLosses(LossSettings(**settings), feature_channels=CHANNELS, num_identities=IDENTITIES)
 
 
 def features(seed: int = 0) -> torch.Tensor:

@@ -111,6 +111,7 @@ def test_an_export_of_a_network_from_stored_weights_needs_them_no_more(tmp_path:
     cases: tuple[tuple[str, dict[str, Any]], ...] = (
         ("reid_vit_small", {"pretrained": str(tmp_path / "vit"), "input_px": [32.0, 32.0], "num_layers": 1}),
         ("reid_backbone", {"backbone": f"transformers:{tmp_path / 'resnet'}"}),
+        ("reid_backbone", {"backbone": f"transformers:{tmp_path / 'vit'}"}),
     )
     for name, options in cases:
         model = build(name, **options)

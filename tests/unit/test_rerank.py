@@ -82,7 +82,7 @@ def test_distances_equal_a_dense_reference_in_plain_python(k1: int, k2: int, sha
         squared = clusters(seed, count=60, centers=6)
         expected = reference(squared.tolist(), num_gallery=41, k1=k1, k2=k2, share=share)
         found = final(squared, k1=k1, k2=k2, share=share, num_gallery=41)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
         near = rerank.reciprocal(rerank.nearest_and_largest(Dense(squared), count=k1 + 1, rows_at_once=60)[0])
         half = rerank.reciprocal(
             rerank.nearest_and_largest(Dense(squared), count=round(k1 / 2) + 1, rows_at_once=60)[0]

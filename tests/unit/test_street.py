@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from accel_det.data.cache import cache_folder
 from accel_det.data.sources import SetSpec, open_split
 from accel_det.data.street import CLASSES, Scene, crops, read, scene, sequence, table
-from accel_det.data.street.cache import cache_folder
 from accel_det.data.street.layout import Street, street_of
 from accel_det.data.street.light import Light
 from accel_det.data.street.parallel import in_order
@@ -270,7 +270,7 @@ def flipped(data: bytes) -> bytes:
 @pytest.mark.parametrize("damage", [cut, flipped, lambda data: b""], ids=["cut short", "one bit", "empty"])
 def test_a_damaged_cache_file_is_noticed_and_drawn_again(damage: Callable[[bytes], bytes]) -> None:
     first, _ = read("val", SMALL)
-    (file,) = cache_folder().glob("*.arrow")
+    (file,) = cache_folder("street").glob("*.arrow")
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     assert read("val", SMALL)[0].data.equals(first.data)

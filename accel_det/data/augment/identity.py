@@ -26,6 +26,9 @@ MEAN_COLOR = (124, 116, 104)
 _CROP_ASPECT = 4 / 3
 _CROP_TRIALS = 10
 _RECTANGLE_TRIALS = 100
+# Height over width of grey and of erased rectangles is drawn from x .. 1 / x.
+_RECTANGLE_ASPECT = 0.3
+_LOCAL_GRAY_AREA = (0.02, 0.4)
 
 
 class IdentityAugmentation(NamedTuple):
@@ -37,14 +40,12 @@ class IdentityAugmentation(NamedTuple):
         brightness, contrast, saturation: a factor is drawn from 1 - x .. 1 + x.
         hue: the color wheel is turned by up to this share of a full turn, either way.
         gray: probability that the whole picture becomes grey.
-        local_gray: probability that a rectangle becomes grey (Gong et al., 2021).
-        local_gray_area: smallest and largest share of the picture that it covers.
-        local_gray_aspect: its height over its width is drawn from x .. 1 / x.
+        local_gray: probability that a rectangle, of 2 to 40 % of the picture, becomes grey (Gong et al., 2021).
         blur: probability.
         flip: probability of mirroring left and right.
         pad_px: pixels of black around the picture, from which its size is cut out again at a random place.
         erase: probability that a rectangle is painted over (Zhong et al., 2020).
-        erase_area, erase_aspect: as for the grey rectangle.
+        erase_area: smallest and largest share of the picture that it covers.
         erase_fill: "mean" paints the mean color of ImageNet, as usual where networks begin with its weights; "random" gives
             every value a draw of its own, which its authors found to be the best of four.
     """
@@ -57,14 +58,11 @@ class IdentityAugmentation(NamedTuple):
     hue: float = 0.0
     gray: float = 0.0
     local_gray: float = 0.0
-    local_gray_area: tuple[float, float] = (0.02, 0.4)
-    local_gray_aspect: float = 0.3
     blur: float = 0.0
     flip: float = 0.0
     pad_px: int = 0
     erase: float = 0.0
     erase_area: tuple[float, float] = (0.02, 0.4)
-    erase_aspect: float = 0.3
     erase_fill: Literal["mean", "random"] = "mean"
 
 
@@ -130,7 +128,7 @@ def augment_identity(
         image = _auto_augment(image, seed=mix(seed, IdentityPurpose.AUTO_AUGMENT, 1))
     image = recolor(image, _color(augmentation, seed))
     if (rng := _chosen(augmentation.local_gray, seed, IdentityPurpose.LOCAL_GRAY)) is not None:
-        image = _gray_part(image, augmentation, rng)
+        image = _gray_part(image, rng)
     if (rng := _chosen(augmentation.blur, seed, IdentityPurpose.BLUR)) is not None:
         image = random_blur(image, rng)
     if _chosen(augmentation.flip, seed, IdentityPurpose.FLIP) is not None:
@@ -205,9 +203,9 @@ def _color(augmentation: IdentityAugmentation, seed: int) -> Recolor | None:
     return change if _chosen(augmentation.gray, seed, IdentityPurpose.GRAY) is None else grey_out(change)
 
 
-def _gray_part(image: Tensor, augmentation: IdentityAugmentation, rng: np.random.Generator) -> Tensor:
-    area, aspect = augmentation.local_gray_area, augmentation.local_gray_aspect
-    part = random_rectangle(image.shape[-2], image.shape[-1], area=area, aspect=aspect, rng=rng)
+def _gray_part(image: Tensor, rng: np.random.Generator) -> Tensor:
+    height, width = image.shape[-2:]
+    part = random_rectangle(height, width, area=_LOCAL_GRAY_AREA, aspect=_RECTANGLE_ASPECT, rng=rng)
     if part is None:
         return image
     changed = image.clone()
@@ -223,8 +221,8 @@ def _moved(image: Tensor, pad_px: int, rng: np.random.Generator) -> Tensor:
 
 
 def _erased(image: Tensor, augmentation: IdentityAugmentation, rng: np.random.Generator) -> Tensor:
-    area, aspect = augmentation.erase_area, augmentation.erase_aspect
-    part = random_rectangle(image.shape[-2], image.shape[-1], area=area, aspect=aspect, rng=rng)
+    height, width = image.shape[-2:]
+    part = random_rectangle(height, width, area=augmentation.erase_area, aspect=_RECTANGLE_ASPECT, rng=rng)
     if part is None:
         return image
     changed = image.clone()

@@ -7,6 +7,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import datasets
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from accel_det.data.defects import Findings
+from accel_det.data.encoded import IMAGE_FEATURES
 from accel_det.data.formats.arrow_objects import BOX_FIELDS, LABEL_FIELDS, read_objects
 from accel_det.data.formats.raw import (
     UNKNOWN_SIDE,
@@ -30,6 +32,22 @@ from accel_det.data.locate import Folder, split_names
 _METADATA = "metadata.jsonl"
 
 
+class HubFiles(NamedTuple):
+    """The files of a split.
+
+    Attributes:
+        metadata: the one with a JSON object on every line, or None.
+        tables: else the parquet files, of which there may be none.
+        images: the folder that the paths of the images begin at.
+        looked_for: the places, for messages.
+    """
+
+    metadata: Path | None
+    tables: list[str]
+    images: Path
+    looked_for: str
+
+
 def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
     """One split of a set in the Hub's convention.
 
@@ -42,29 +60,42 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
     root = Path(source.root)
     if not root.exists():
         return _read_hub_name(source, split, findings=findings)
+    found = find_files(source, split)
+    if found.metadata is not None:
+        return _read_metadata(source, found.metadata, images=found.images, findings=findings)
+    if not found.tables:
+        raise ValueError(
+            f"set {source.name!r}, split {split!r}: neither {_METADATA} nor parquet files in {root}; looked for "
+            f"{found.looked_for}; name them in `annotations`"
+        )
+    table = datasets.load_dataset("parquet", data_files={split: found.tables}, split=split)
+    where = found.tables[0]
+    return from_dataset(table, (), source_name=source.name, split=split, root=root, where=where, findings=findings)
+
+
+def find_files(source: SplitSource, split: str) -> HubFiles:
+    """The files of a split of a folder: `annotations`, a file or a pattern with "{split}" replaced, or the usual ones."""
+    root = Path(source.root)
     names = split_names(split)
     if source.annotations is not None:
         candidates = [root / source.annotations.replace("{split}", name) for name in names]
     else:
         candidates = [folder / name / _METADATA for folder in (root, root / "data") for name in names]
         candidates += [root / _METADATA] if split == "train" else []
-    for metadata in candidates:
-        if metadata.is_file() and metadata.suffix == ".jsonl":
-            return _read_metadata(source, metadata, findings=findings)
-    pattern = [source.annotations.replace("{split}", split)] if source.annotations is not None else []
-    pattern += [f"{folder}{name}*.parquet" for folder in ("", "data/") for name in names]
-    pattern += [f"{name}/*.parquet" for name in names]
-    for glob in pattern:
-        files = sorted(str(path) for path in root.glob(glob) if path.suffix == ".parquet")
-        if files:
-            table = datasets.load_dataset("parquet", data_files={split: files}, split=split)
-            return from_dataset(
-                table, (), source_name=source.name, split=split, root=root, where=files[0], findings=findings
-            )
-    raise ValueError(
-        f"set {source.name!r}, split {split!r}: neither {_METADATA} nor parquet files in {root}; looked for "
-        f"{', '.join(str(candidate) for candidate in candidates)} and {', '.join(pattern)}; name them in `annotations`"
-    )
+    patterns = [source.annotations.replace("{split}", split)] if source.annotations is not None else []
+    patterns += [f"{folder}{name}*.parquet" for folder in ("", "data/") for name in names]
+    patterns += [f"{name}/*.parquet" for name in names]
+    metadata = next((path for path in candidates if path.suffix == ".jsonl" and path.is_file()), None)
+    tables: list[str] = []
+    for pattern in patterns if metadata is None else ():
+        tables = sorted(str(path) for path in root.glob(pattern) if path.suffix == ".parquet")
+        if tables:
+            break
+    images = root if metadata is None else metadata.parent
+    if source.images is not None:
+        images = root / source.images.replace("{split}", split)
+    looked_for = f"{', '.join(str(candidate) for candidate in candidates)} and {', '.join(patterns)}"
+    return HubFiles(metadata, tables, images, looked_for)
 
 
 def _read_hub_name(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
@@ -111,7 +142,7 @@ def from_dataset(
     objects, found_classes = read_objects(
         table.data.column("objects"), table.features["objects"], where=where, findings=findings
     )
-    images = table.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
+    images = table.select_columns(["image"]).cast_column("image", IMAGE_FEATURES["image"])
     column = images.data.column("image").combine_chunks() if len(images) else None
     paths = [] if column is None else pc.struct_field(column, "path").to_pylist()
     raw = RawSplit(
@@ -163,12 +194,9 @@ def _stored_sides(table: datasets.Dataset, name: str) -> Ints:
     return sides
 
 
-def _read_metadata(source: SplitSource, path: Path, *, findings: Findings) -> RawSplit:
+def _read_metadata(source: SplitSource, path: Path, *, images: Path, findings: Findings) -> RawSplit:
     """metadata.jsonl: one JSON object per line with file_name and objects."""
-    folder, shown_root = (
-        Folder(path.parent if source.images is None else Path(source.root) / source.images),
-        Folder(source.root),
-    )
+    folder, shown_root = Folder(images), Folder(source.root)
     names: list[str] = []
     files: list[str] = []
     sizes: list[tuple[int, int]] = []

@@ -4,7 +4,6 @@ Letters: F frames, B boxes.
 """
 
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,19 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import datasets
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
+from accel_det.data.cache import cached, source_of
 from accel_det.data.decode import decode, image_size
 from accel_det.data.defects import Findings
+from accel_det.data.encoded import IMAGE_FEATURES, file_bytes, image_table, jpeg
 from accel_det.data.formats.identity_raw import RawPictures
 from accel_det.data.formats.raw import Bools, Floats, Ints
-from accel_det.data.street.cache import cached
+from accel_det.data.parameters import whole_number
 from accel_det.types import Role
 
-_JPEG_QUALITY = 95
 _MOST_THREADS = 16
 
 
@@ -59,10 +57,8 @@ def split_parameters(
             if isinstance(value, (bool, str)) or not 0 <= value <= 1:
                 raise ValueError(f"set {set_name!r}, parameters.{name}: {value!r} is not a share in [0, 1]")
             rule[name] = float(value)
-        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"set {set_name!r}, parameters.{name}: {value!r} is not a whole number >= 1")
         else:
-            rule[name] = value
+            rule[name] = whole_number(value, least=1, where=f"set {set_name!r}, parameters.{name}")
     return BoxRule(**rule), others
 
 
@@ -104,7 +100,9 @@ def cut_pictures(rows: Sequence[BoxRow], rule: BoxRule, *, findings: Findings) -
     images = cached(
         {"pictures": "crops", "of": _digest(rows, corners)},
         lambda: _cut_all(rows, corners),
-        features=datasets.Features({"image": datasets.Image(decode=False)}),
+        features=IMAGE_FEATURES,
+        code=(source_of(cut_pictures), source_of(decode), source_of(jpeg)),
+        folder="crops",
     )
     return RawPictures(
         names=[row.name for row in rows],
@@ -188,8 +186,7 @@ def _cut_all(rows: Sequence[BoxRow], corners: Ints) -> pa.Table:
         for indices, pictures in zip(by_frame.values(), cuts, strict=True):
             for index, picture in zip(indices, pictures, strict=True):
                 data[index] = picture
-    arrays = [pa.array(data, pa.binary()), pa.array([row.name for row in rows], pa.string())]
-    return pa.table({"image": pa.StructArray.from_arrays(arrays, names=["bytes", "path"])})
+    return image_table(zip(data, (row.name for row in rows), strict=True))
 
 
 def _cut(frame: str, corners: Ints) -> list[bytes]:
@@ -198,15 +195,5 @@ def _cut(frame: str, corners: Ints) -> list[bytes]:
     Raises:
         ValueError: the frame cannot be read or decoded.
     """
-    try:
-        content = Path(frame).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{frame}: cannot be read: {error.strerror or error}; restore the file") from error
-    pixels = decode(content, name=frame).permute(1, 2, 0).numpy()
-    pictures = []
-    for x1, y1, x2, y2 in corners.tolist():
-        file = io.BytesIO()
-        picture = Image.fromarray(np.ascontiguousarray(pixels[y1:y2, x1:x2]))
-        picture.save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-        pictures.append(file.getvalue())
-    return pictures
+    pixels = decode(file_bytes(frame), name=frame).permute(1, 2, 0).numpy()
+    return [jpeg(pixels[y1:y2, x1:x2], full_color=True) for x1, y1, x2, y2 in corners.tolist()]

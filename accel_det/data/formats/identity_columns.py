@@ -4,7 +4,7 @@ Letters: N rows.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from accel_det.data.defects import Findings
+from accel_det.data.encoded import IMAGE_FEATURES
 from accel_det.data.formats.identity_raw import DISTRACTOR, NO_CAMERA, RawPictures, role_of
 from accel_det.data.formats.raw import Bools, locate_image
 from accel_det.data.locate import Folder, split_names
@@ -47,6 +48,7 @@ class TableSource(NamedTuple):
         shown_root: the folder that names are told from.
         folder: the folder that pictures stored as paths must lie in.
         record_word, first_record: how a row is called in the file: "row 0" is the first one, or "line 2".
+        records: the number of every row, where they do not follow one another.
     """
 
     set_name: str
@@ -55,9 +57,10 @@ class TableSource(NamedTuple):
     folder: Path
     record_word: str = "row"
     first_record: int = 0
+    records: Sequence[int] | None = None
 
     def record(self, row: int) -> str:
-        return f"{self.record_word} {self.first_record + row}"
+        return f"{self.record_word} {self.first_record + row if self.records is None else self.records[row]}"
 
 
 def find_columns(table: datasets.Dataset, source: TableSource, *, named: Mapping[str, int | float | str]) -> Columns:
@@ -152,7 +155,7 @@ def read_rows(
     if said.has_bytes[kept].all() and said.has_bytes.any():
         images = table.select_columns([columns.image])
         images = images if columns.image == "image" else images.rename_column(columns.image, "image")
-        images = images.cast_column("image", datasets.Image(decode=False))
+        images = images.cast_column("image", IMAGE_FEATURES["image"])
         return pictures._replace(images=images).select(kept)
     files, kept = _located(said, kept, source=source, findings=findings)
     shown_root = Folder(source.shown_root)

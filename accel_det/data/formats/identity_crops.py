@@ -9,9 +9,18 @@ from typing import NamedTuple
 import datasets
 
 from accel_det.data.defects import Findings
+from accel_det.data.encoded import file_bytes
 from accel_det.data.formats.identity_boxes import BoxRow, BoxRule, cut_pictures, split_parameters
 from accel_det.data.formats.identity_columns import read_texts, rows_of
-from accel_det.data.formats.identity_raw import DISTRACTOR, IdentitySource, RawPictures, in_one_line, no_split, role_of
+from accel_det.data.formats.identity_raw import (
+    DISTRACTOR,
+    IdentitySource,
+    RawPictures,
+    in_one_line,
+    no_split,
+    read_lines,
+    role_of,
+)
 from accel_det.data.formats.identity_table import SUFFIXES, TablePart, open_parts
 from accel_det.data.formats.raw import locate_image
 from accel_det.data.locate import Folder, split_names
@@ -19,6 +28,7 @@ from accel_det.types import Role
 
 _WHOLE_FOLDER = "train"
 _TRUTH = "gt/gt.txt"
+_OF_SEQUENCES = ("every", "min_visibility")
 _BOX_COLUMNS = {
     "left": ("left", "x", "bb_left"),
     "top": ("top", "y", "bb_top"),
@@ -35,13 +45,20 @@ def read(source: IdentitySource, split: str, *, findings: Findings) -> RawPictur
     "train" in the root, is a sequence of MOTChallenge: an identity is "<sequence>/<track>", the sequence is the camera, and
     boxes with a flag of 0 are left out. Coordinates are taken as they are.
 
-    `parameters` are those of `BoxRule`, and for a table the names of its columns.
+    `parameters` are those of `BoxRule` for sequences; for a table, which knows neither an order of frames nor visibilities,
+    `min_side_px` and the names of its columns.
 
     Raises:
-        ValueError: there is no such split, or its files cannot be read.
+        ValueError: there is no such split, its files cannot be read, or a parameter says nothing about them.
     """
     rule, others = split_parameters(source.name, source.parameters)
     if source.annotations is not None and source.annotations.endswith(SUFFIXES):
+        unread = [name for name in _OF_SEQUENCES if name in source.parameters]
+        if unread:
+            raise ValueError(
+                f"set {source.name!r}, parameters: {', '.join(unread)} say nothing about a table of boxes; known are "
+                "min_side_px and the names of its columns"
+            )
         rows = []
         for part in open_parts(source, split, named=others):
             rows += _table_rows(part, findings=findings)
@@ -70,14 +87,20 @@ def _sequences(source: IdentitySource, split: str, *, findings: Findings) -> lis
         raise no_split(source, split, known=[f"sequences with {_TRUTH} in <root>/<split>, or in the root for 'train'"])
     first: dict[str, Path] = {}
     for path in found:
-        frames = sorted((path.parent.parent / _sequence_info(path.parent.parent).folder).glob("*"))
-        digest = hashlib.sha256(path.read_bytes() + (frames[0].read_bytes() if frames else b"")).hexdigest()
+        digest = hashlib.sha256(file_bytes(str(path)) + _first_frame(path.parent.parent)).hexdigest()
         if digest in first:
             value = f"the same truth and first frame as {first[digest]}"
             findings.add("duplicate_sequence", file=str(path), value=value)
         else:
             first[digest] = path
     return [path.parent.parent for path in first.values()]
+
+
+def _first_frame(sequence: Path) -> bytes:
+    """The first file in the folder of the frames, or nothing; other folders in it are passed over."""
+    entries = sorted((sequence / _sequence_info(sequence).folder).glob("*"))
+    frame = next((entry for entry in entries if entry.is_file()), None)
+    return b"" if frame is None else file_bytes(str(frame))
 
 
 class _SequenceInfo(NamedTuple):
@@ -120,7 +143,7 @@ def _sequence_rows(sequence: Path, root: str, *, every: int, findings: Findings)
     frames: dict[int, str | None] = {}
     seen: set[tuple[int, int]] = set()
     rows = []
-    for number, line in enumerate(truth.read_text("utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(truth), start=1):
         record = f"line {number}"
         try:
             box = _parse_line(line)

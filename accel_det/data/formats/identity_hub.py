@@ -1,27 +1,31 @@
 """Pictures of identities in the Hub's convention: folder with metadata.jsonl, parquet shards, or the name of a data set."""
 
+import hashlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import datasets
 import pyarrow as pa
 
 from accel_det.data.defects import Findings
+from accel_det.data.formats.hub import find_files
 from accel_det.data.formats.identity_columns import TableSource, find_columns, read_rows
-from accel_det.data.formats.identity_raw import IdentitySource, RawPictures, in_one_line, joined, parts_of
+from accel_det.data.formats.identity_raw import IdentitySource, RawPictures, in_one_line, joined, parts_of, read_lines
 from accel_det.data.locate import split_names
 
-_METADATA = "metadata.jsonl"
 _UNKNOWN_SPLIT = "Unknown split"
 
 
 def read(source: IdentitySource, split: str, *, findings: Findings) -> RawPictures:
     """One split of a set with columns image, identity and perhaps camera; `parameters` name columns that are called otherwise.
 
-    `<root>/<split>/metadata.jsonl`, with file_name for the picture, is read where it is; else
-    `<root>[/data]/<split>*.parquet`; else, where `root` is no folder, it is the name of a data set of the Hub, which
-    `datasets` loads, from its cache or from the network; `annotations` is then its configuration. "test" is the split of
-    that name, with every picture both query and gallery, or else the splits "query" and "gallery".
+    The files of a split are found as for detection: `annotations`, with "{split}" replaced; or else
+    `<root>[/data]/<split>/metadata.jsonl`, with file_name for the picture, which for "train" may lie in the root; or else
+    `<root>[/data]/<split>*.parquet`. Pictures stored as paths are in `images`, or else beside metadata.jsonl, or in the root.
+    Where `root` is no folder, it is the name of a data set of the Hub, which `datasets` loads, from its cache or from the
+    network; `annotations` is then its configuration. "test" is the split of that name, with every picture both query and
+    gallery, or else the splits "query" and "gallery".
 
     Raises:
         ValueError: there is none of them, or a column is missing.
@@ -33,8 +37,8 @@ def read(source: IdentitySource, split: str, *, findings: Findings) -> RawPictur
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
         raise ValueError(
-            f"set {source.name!r}: no split {split!r} in {source.root}: neither {split}/{_METADATA} nor {split}*.parquet, nor "
-            "a split of a data set of the Hub; `holdout` takes a share of the identities of 'train' for 'val'"
+            f"set {source.name!r}: no split {split!r} in {source.root}: {_looked_for(source, split)}; `holdout` takes a share "
+            "of the identities of 'train' for 'val'"
         )
     return joined(found)
 
@@ -47,19 +51,23 @@ def _read_part(source: IdentitySource, part: str, *, findings: Findings) -> RawP
         cache = Path(datasets.config.HF_CACHE_HOME)
         place = TableSource(source.name, source.root, cache, cache)
         return None if table is None else _rows(table, place, source, part=part, findings=findings)
-    for name in split_names(part):
-        for folder in (root / name, root / "data" / name):
-            if (folder / _METADATA).is_file():
-                table = _load_metadata(folder / _METADATA, findings=findings)
-                place = TableSource(source.name, str(folder / _METADATA), root, folder, "record", 1)
-                return _rows(table, place, source, part=part, findings=findings)
-        for pattern in (f"{name}*.parquet", f"data/{name}*.parquet", f"{name}/*.parquet"):
-            files = sorted(str(path) for path in root.glob(pattern))
-            if files:
-                table = datasets.load_dataset("parquet", data_files={part: files}, split=part)
-                place = TableSource(source.name, files[0], root, root)
-                return _rows(table, place, source, part=part, findings=findings)
-    return None
+    found = find_files(source, part)
+    if found.metadata is not None:
+        lines = _load_metadata(found.metadata, findings=findings)
+        place = TableSource(source.name, str(found.metadata), root, found.images, "line", records=lines.numbers)
+        return _rows(lines.table, place, source, part=part, findings=findings)
+    if not found.tables:
+        return None
+    table = datasets.load_dataset("parquet", data_files={part: found.tables}, split=part)
+    place = TableSource(source.name, found.tables[0], root, found.images)
+    return _rows(table, place, source, part=part, findings=findings)
+
+
+def _looked_for(source: IdentitySource, split: str) -> str:
+    """Where a split is not, for a message."""
+    if not Path(source.root).is_dir():
+        return "the data set of the Hub has none of that name"
+    return f"looked for {find_files(source, split).looked_for}; name them in `annotations`"
 
 
 def _rows(
@@ -87,22 +95,34 @@ def _load_from_hub(source: IdentitySource, part: str) -> datasets.Dataset | None
     return None
 
 
-def _load_metadata(path: Path, *, findings: Findings) -> datasets.Dataset:
-    """metadata.jsonl: one JSON object for each picture; cells become texts, and what is no object an empty row."""
+class _Lines(NamedTuple):
+    """The objects of a file as rows, and the number of the line of each."""
+
+    table: datasets.Dataset
+    numbers: list[int]
+
+
+def _load_metadata(path: Path, *, findings: Findings) -> _Lines:
+    """metadata.jsonl: one JSON object for each picture; cells become texts, and what is no object is noted and left out."""
     rows: list[dict[str, object]] = []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
+    numbers: list[int] = []
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError("an object belongs on every line")
-            rows.append(row)
         except (ValueError, RecursionError) as error:
             findings.add("malformed_record", file=str(path), record=f"line {number}", value=f"{error}; left out")
+            continue
+        rows.append(row)
+        numbers.append(number)
     names = dict.fromkeys(name for row in rows for name in row)
-    cells = {name: [_text(row.get(name)) for row in rows] for name in names}
-    return datasets.Dataset(pa.table({name: pa.array(column, pa.string()) for name, column in cells.items()}))
+    cells = {name: pa.array([_text(row.get(name)) for row in rows], pa.string()) for name in names}
+    # The fingerprint is given, or `datasets` would pickle the whole table to make one.
+    fingerprint = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    return _Lines(datasets.Dataset(pa.table(cells), fingerprint=fingerprint), numbers)
 
 
 def _text(cell: object) -> str | None:

@@ -57,7 +57,7 @@ _MARKET = re.compile(r"(?P<identity>-1|[0-9]+)_c(?P<camera>[0-9]+)s[0-9]+_[0-9]+
 _DUKE = re.compile(r"(?P<identity>-1|[0-9]+)_c(?P<camera>[0-9]+)_f[0-9]+", re.ASCII)
 _VERI = re.compile(r"(?P<identity>[0-9]+)_c(?P<camera>[0-9]+)_[0-9]+_[0-9]+", re.ASCII)
 _MARS = re.compile(r"(?P<identity>[0-9]{4}|00-1)C(?P<camera>[0-9])T[0-9]+F[0-9]+", re.ASCII)
-_CUHK03 = re.compile(r"(?P<identity>(?P<pair>[0-9]+)_[0-9]+)_(?P<camera>[0-9]+)_[0-9]+", re.ASCII)
+_CUHK03 = re.compile(r"(?P<identity>[0-9]+_[0-9]+)_(?P<camera>[0-9]+)_[0-9]+", re.ASCII)
 
 MARKET1501 = NameForm(
     (_MARKET, _DUKE),

@@ -6,6 +6,7 @@ Letters: N pictures.
 # os.path, because a million names are looked up at a start and pathlib is several times slower.
 # ruff: noqa: PTH122
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import NamedTuple, Protocol
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from accel_det.data.defects import Findings
+from accel_det.data.encoded import IMAGE_FEATURES, image_array
 from accel_det.data.formats.raw import Bools, Ints, SplitSource, locate_image
 from accel_det.data.locate import IMAGE_SUFFIXES, Folder
 from accel_det.types import Role
@@ -44,8 +47,8 @@ class RawPictures(NamedTuple):
 
     Attributes:
         names: of each picture, relative to the root of the set, for people.
-        files: path of each picture, or None where the bytes are in `images`.
-        images: a dataset of the one column "image" {bytes, path}, or None.
+        files: path of each picture, or None where it is in `images`.
+        images: a dataset of the one column "image" {bytes, path}, with the bytes of a picture or where its file is; or None.
         rows: (N,) the row of `images` of each picture; without `images` nobody reads it.
         identities: name of whom each picture shows, or DISTRACTOR.
         cameras: name of the camera of each picture, or NO_CAMERA.
@@ -76,9 +79,6 @@ class RawPictures(NamedTuple):
     def distractors(self) -> Bools:
         """(N,) whether a picture shows somebody whom no query shows."""
         return np.array([identity == DISTRACTOR for identity in self.identities], np.bool_)
-
-    def with_role(self, role: Role) -> "RawPictures":
-        return self._replace(roles=np.full(len(self.names), int(role), np.int64))
 
 
 class PictureColumns:
@@ -122,21 +122,35 @@ def role_of(part: str) -> Role:
 
 
 def joined(parts: Sequence[RawPictures]) -> RawPictures:
-    """The pictures of several parts of one set, which all hold files, or all hold bytes."""
+    """The pictures of several parts of one set, some of which may hold files, and others bytes."""
     if len(parts) == 1:
         return parts[0]
-    images = [part.images for part in parts if part.images is not None]
-    starts = np.concatenate(([0], np.cumsum([len(found) for found in images], dtype=np.int64)))
-    shifts = starts[:-1] if images else [0] * len(parts)
+    images, rows = join_images(parts)
     return RawPictures(
         names=[name for part in parts for name in part.names],
-        files=None if images else [file for part in parts for file in part.files or []],
-        images=datasets.concatenate_datasets(images) if images else None,
-        rows=np.concatenate([part.rows + shift for part, shift in zip(parts, shifts, strict=True)]),
+        files=None,
+        images=images,
+        rows=rows,
         identities=[identity for part in parts for identity in part.identities],
         cameras=[camera for part in parts for camera in part.cameras],
         roles=np.concatenate([part.roles for part in parts]),
     )
+
+
+def join_images(parts: Sequence[RawPictures]) -> tuple[datasets.Dataset, Ints]:
+    """One table of the pictures of all parts, and (N,) the row in it of every picture, part after part."""
+    tables = [part.images if part.images is not None else _of_paths(part.files or []) for part in parts]
+    starts = np.cumsum([0, *(len(table) for table in tables[:-1])]).tolist()
+    own = [part.rows if part.images is not None else np.arange(len(part.names)) for part in parts]
+    rows = np.concatenate([rows + start for rows, start in zip(own, starts, strict=True)])
+    return tables[0] if len(tables) == 1 else datasets.concatenate_datasets(tables), rows
+
+
+def _of_paths(files: Sequence[str]) -> datasets.Dataset:
+    info = datasets.DatasetInfo(features=IMAGE_FEATURES)
+    # The fingerprint is given, or `datasets` would pickle the whole table to make one.
+    fingerprint = hashlib.sha256("\0".join(files).encode()).hexdigest()[:16]
+    return datasets.Dataset(pa.table({"image": image_array(None, files)}), info=info, fingerprint=fingerprint)
 
 
 class Listed(NamedTuple):
@@ -212,6 +226,20 @@ def no_split(source: IdentitySource, split: str, *, known: Sequence[str]) -> Val
     """The complaint about a split that a format does not have."""
     advice = "; `holdout` takes a share of the identities of 'train' for 'val'" if split == "val" else ""
     return ValueError(f"set {source.name!r}: no split {split!r}; it has {', '.join(known)}{advice}")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        ValueError: it cannot be read, or is no UTF-8; the message names it.
+    """
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: cannot be read as lines of UTF-8: {in_one_line(error)}; restore it, or save it as UTF-8"
+        ) from error
 
 
 def in_one_line(error: Exception) -> str:

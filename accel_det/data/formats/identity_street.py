@@ -1,26 +1,24 @@
 """People of the synthetic street as a detector would cut them out, drawn by several processes and kept in a cache."""
 
-import io
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import datasets
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
+from accel_det.data.cache import cached, source_of
 from accel_det.data.defects import Findings
+from accel_det.data.encoded import IMAGE_FEATURES, image_table, jpeg
 from accel_det.data.formats.identity_raw import IdentitySource, RawPictures
-from accel_det.data.street.cache import cached
+from accel_det.data.parameters import whole_number
 from accel_det.data.street.parallel import in_order
-from accel_det.data.street.scenes import crops
+from accel_det.data.street.scenes import crops, sources
 from accel_det.types import Role
 
 # People are numbered; the ranges of the splits are apart.
 _FIRST_IDENTITY = {"train": 0, "val": 1_000_000}
 _IDENTITIES = {"train": 200, "val": 50}
 _MOST_IDENTITIES = 1_000_000
-_JPEG_QUALITY = 95
 _LOWEST = {"seed": 0, "identities": 1, "cameras": 1, "per_camera": 1, "height": 32, "width": 32}
 
 
@@ -57,7 +55,9 @@ def read(source: IdentitySource, split: str, *, findings: Findings) -> RawPictur
     images = cached(
         {"pictures": "people", **asked._asdict()},
         lambda: _draw(asked),
-        features=datasets.Features({"image": datasets.Image(decode=False)}),
+        features=IMAGE_FEATURES,
+        code=(*sources(), source_of(read), source_of(jpeg)),
+        folder="street",
     )
     identities = np.repeat(_FIRST_IDENTITY[split] + np.arange(asked.identities), asked.per_identity)
     cameras = np.tile(np.repeat(np.arange(asked.cameras), asked.per_camera), asked.identities)
@@ -79,9 +79,7 @@ def _checked(set_name: str, split: str, parameters: Mapping[str, int | float | s
     for name, value in parameters.items():
         if name not in values:
             raise ValueError(f"set {set_name!r}, parameters: {name!r} is unknown; known are {', '.join(values)}")
-        if isinstance(value, bool) or not isinstance(value, int) or value < _LOWEST[name]:
-            raise ValueError(f"set {set_name!r}, parameters.{name}: {value!r} is not a whole number >= {_LOWEST[name]}")
-        values[name] = value
+        values[name] = whole_number(value, least=_LOWEST[name], where=f"set {set_name!r}, parameters.{name}")
     if values["identities"] > _MOST_IDENTITIES:
         raise ValueError(
             f"set {set_name!r}, parameters.identities: {values['identities']} is more than a split has, {_MOST_IDENTITIES}"
@@ -97,16 +95,13 @@ def _name(asked: _Parameters, place: int) -> str:
 
 def _draw(asked: _Parameters) -> pa.Table:
     people = in_order(lambda position: _pictures_of(asked, position), asked.identities)
-    data = [picture for person in people for picture in person]
-    paths = [_name(asked, place) for place in range(len(data))]
-    arrays = [pa.array(data, pa.binary()), pa.array(paths, pa.string())]
-    return pa.table({"image": pa.StructArray.from_arrays(arrays, names=["bytes", "path"])})
+    pictures = (picture for person in people for picture in person)
+    return image_table((picture, _name(asked, place)) for place, picture in enumerate(pictures))
 
 
 def _pictures_of(asked: _Parameters, position: int) -> list[bytes]:
     """All pictures of one person, camera by camera, as JPEG."""
-    pictures = []
-    for crop in crops(
+    drawn = crops(
         asked.seed,
         identities=1,
         cameras=asked.cameras,
@@ -114,8 +109,5 @@ def _pictures_of(asked: _Parameters, position: int) -> list[bytes]:
         height=asked.height,
         width=asked.width,
         first_identity=_FIRST_IDENTITY[asked.split] + position,
-    ):
-        file = io.BytesIO()
-        Image.fromarray(crop.image).save(file, "JPEG", quality=_JPEG_QUALITY)
-        pictures.append(file.getvalue())
-    return pictures
+    )
+    return [jpeg(crop.image) for crop in drawn]

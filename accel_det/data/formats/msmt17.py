@@ -12,6 +12,7 @@ from accel_det.data.formats.identity_raw import (
     joined,
     no_split,
     parts_of,
+    read_lines,
     role_of,
     split_folder,
 )
@@ -52,7 +53,7 @@ def _read_list(source: IdentitySource, part: str, *, findings: Findings) -> RawP
     folder = Folder(split_folder(source, side, usual=_FOLDERS[side]))
     shown_root, columns = Folder(source.root), PictureColumns()
     seen: set[str] = set()
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         record = f"line {number}"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,11 @@ class Crop(NamedTuple):
     image: NDArray[np.uint8]
     identity: int
     camera: int
+
+
+def sources() -> tuple[Path, ...]:
+    """The files of this package, which everything that it draws is a function of."""
+    return tuple(sorted(Path(__file__).parent.glob("*.py")))
 
 
 def view_of(draws: Draws, *, height: int, width: int) -> View:

@@ -1,24 +1,23 @@
 """The street as a table in the Hub's object-detection convention, drawn by several processes and kept in a cache."""
 
-import io
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypedDict
 
 import datasets
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
-from accel_det.data.street.cache import cached
+from accel_det.data.cache import cached, source_of
+from accel_det.data.encoded import IMAGE_FEATURES, jpeg
+from accel_det.data.parameters import whole_number
 from accel_det.data.street.parallel import in_order
-from accel_det.data.street.scenes import CROWDING, scene
+from accel_det.data.street.scenes import CROWDING, scene, sources
 from accel_det.data.street.stage import CLASSES
 
 # Scenes are numbered, and so are their people; the ranges of the splits are apart.
 _FIRST_SCENE = {"train": 0, "val": 1_000_000}
 _IMAGES = {"train": 1024, "val": 128}
 _MOST_IMAGES = 1_000_000
-_JPEG_QUALITY = 95
 _LOWEST = {"seed": 0, "images": 1, "height": 32, "width": 32}
 
 
@@ -64,7 +63,14 @@ def read(split: str, parameters: Mapping[str, int | float | str]) -> tuple[datas
         ValueError: the split or a parameter is unknown, or a value is of the wrong type or out of its range.
     """
     asked = _checked(split, parameters)
-    return cached(asked._asdict(), lambda: _draw(asked), features=_features()), CLASSES
+    table = cached(
+        asked._asdict(),
+        lambda: _draw(asked),
+        features=_features(),
+        code=(*sources(), source_of(jpeg)),
+        folder="street",
+    )
+    return table, CLASSES
 
 
 def _checked(split: str, parameters: Mapping[str, int | float | str]) -> _Parameters:
@@ -79,10 +85,8 @@ def _checked(split: str, parameters: Mapping[str, int | float | str]) -> _Parame
             crowding = float(value)
         elif name not in values:
             raise ValueError(f"street: unknown parameter {name!r}; known are {', '.join((*values, 'crowding'))}")
-        elif isinstance(value, bool) or not isinstance(value, int) or value < _LOWEST[name]:
-            raise ValueError(f"street, parameter {name}: {value!r} is not a whole number >= {_LOWEST[name]}")
         else:
-            values[name] = value
+            values[name] = whole_number(value, least=_LOWEST[name], where=f"street, parameter {name}")
     if values["images"] > _MOST_IMAGES:
         raise ValueError(f"street, parameter images: {values['images']} is more than a split has, {_MOST_IMAGES}")
     return _Parameters(split=split, crowding=crowding, **values)
@@ -98,10 +102,8 @@ def _row(asked: _Parameters, index: int, *, position: int) -> _Row:
     drawn = scene(asked.seed, index, height=asked.height, width=asked.width, crowding=asked.crowding)
     corners = drawn.boxes
     sides = corners[:, 2:] - corners[:, :2]
-    file = io.BytesIO()
-    Image.fromarray(drawn.image).save(file, "JPEG", quality=_JPEG_QUALITY)
     return {
-        "image": {"bytes": file.getvalue(), "path": f"street-{asked.split}-{position:06d}.jpg"},
+        "image": {"bytes": jpeg(drawn.image), "path": f"street-{asked.split}-{position:06d}.jpg"},
         "image_id": position,
         "height": asked.height,
         "width": asked.width,
@@ -117,7 +119,7 @@ def _row(asked: _Parameters, index: int, *, position: int) -> _Row:
 def _features() -> datasets.Features:
     return datasets.Features(
         {
-            "image": datasets.Image(decode=False),
+            **IMAGE_FEATURES,
             "image_id": datasets.Value("int64"),
             "height": datasets.Value("int64"),
             "width": datasets.Value("int64"),

@@ -8,8 +8,9 @@ import evaluate.info
 import evaluate.module
 import torch
 
-from accel_det.metrics.retrieval import Features, RetrievalRule, retrieval_scores
-from accel_det.types import Role
+from accel_det.metrics.retrieval import RetrievalRule, retrieval_scores
+from accel_det.metrics.retrieval_records import split_rows
+from accel_det.types import EmbeddingRow
 
 INPUTS = """
 Args:
@@ -59,10 +60,10 @@ class ReidRetrieval(evaluate.module.Metric):
     ) -> dict[str, float]:
         if same_camera not in ("exclude", "include"):
             raise ValueError(f"same_camera is {same_camera!r}, expected exclude or include")
-        once = {
-            reference["sample_id"]: (reference, prediction["embedding"])
+        rows = [
+            EmbeddingRow(**reference, embedding=torch.tensor(prediction["embedding"], dtype=torch.float32))
             for prediction, reference in zip(predictions, references, strict=True)
-        }
+        ]
         rule = RetrievalRule(
             metric=metric,
             exclude_same_camera=same_camera == "exclude",
@@ -70,8 +71,7 @@ class ReidRetrieval(evaluate.module.Metric):
             multi_query=multi_query,
             rerank=rerank,
         )
-        pictures = list(once.values())
-        return retrieval_scores(_side(pictures, Role.QUERY), _side(pictures, Role.GALLERY), rule)
+        return retrieval_scores(*split_rows(rows), rule)
 
 
 def _columns() -> Any:
@@ -84,13 +84,3 @@ def _columns() -> Any:
             "references": dict.fromkeys(ReferenceRecord.__annotations__, whole),
         }
     )
-
-
-def _side(pictures: Sequence[tuple[ReferenceRecord, list[float]]], role: Role) -> Features:
-    chosen = [(reference, embedding) for reference, embedding in pictures if reference["role"] & role]
-    columns = [
-        torch.tensor([reference[name] for reference, _ in chosen], dtype=torch.int64)
-        for name in ("identity", "camera", "sample_id")
-    ]
-    embeddings = torch.tensor([embedding for _, embedding in chosen], dtype=torch.float32)
-    return Features(embeddings.reshape(len(chosen), -1 if chosen else 0), *columns)

@@ -141,6 +141,8 @@ def _of_transformers(wanted: str, options: AnyBackboneOptions) -> TransformersBa
             network = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
         except (ValueError, ImportError) as error:
             raise ValueError(f"backbone: transformers:{wanted} cannot be built ({first_line(error)})") from None
+    if getattr(config, "without_pooler", False):
+        network.pooler = None
     if network.main_input_name != "pixel_values":
         raise ValueError(
             f"backbone: transformers:{wanted} takes {network.main_input_name}, expected a network that takes pictures alone "
@@ -151,32 +153,15 @@ def _of_transformers(wanted: str, options: AnyBackboneOptions) -> TransformersBa
 
 def _explore(backbone: Backbone, *, size_px: int = _PROBE_PX) -> int:
     """Find the channels of the feature, and stop training what it does not depend on; nothing is drawn or learnt."""
-    modes = [(module, module.training) for module in backbone.modules()]
+    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
     backbone.eval()
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         features = backbone(torch.zeros(1, 3, size_px, size_px))
-    for module, training in modes:
-        module.training = training
-    reached = _leaves(features)
-    for parameter in backbone.parameters():
-        parameter.requires_grad_(parameter.requires_grad and id(parameter) in reached)
+        slopes = torch.autograd.grad(features.sum(), trained, allow_unused=True)
+    backbone.train()
+    for parameter, slope in zip(trained, slopes, strict=True):
+        parameter.requires_grad_(slope is not None)
     return int(features.shape[1])
-
-
-def _leaves(result: Tensor) -> set[int]:
-    """`id` of the parameters that a result depends on."""
-    found: set[int] = set()
-    seen: set[Any] = set()
-    waiting: list[Any] = [result.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.add(id(node.variable))
-        waiting += [following for following, _ in node.next_functions]
-    return found
 
 
 def _side(config: Any) -> int:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from accel_det.models.base import Inference, ZooModel
 from accel_det.models.layers.precision import precise
 from accel_det.models.reid.backbone import Backbone
-from accel_det.models.reid.losses.build import IdentityLosses, make_losses
+from accel_det.models.reid.losses.build import IdentityLosses
 from accel_det.models.reid.neck import make_neck
 from accel_det.models.reid.options import (
     AnyBackboneOptions,
@@ -144,7 +144,7 @@ class ReidModel(ZooModel[IdentityTarget, Tensor]):
         self.loading_report = backbone.loading_report
         self.heads: IdentityLosses | None = None
         if num_identities:
-            self.heads = make_losses(options, feature_channels=self.network.channels, num_identities=num_identities)
+            self.heads = IdentityLosses(options, feature_channels=self.network.channels, num_identities=num_identities)
         mean, std = (torch.tensor(values)[:, None, None] for values in _MEAN_AND_STD[options.pixels])
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
@@ -163,7 +163,7 @@ class ReidModel(ZooModel[IdentityTarget, Tensor]):
         return terms
 
     def predict(self, batch: Batch[IdentityTarget]) -> list[Tensor]:
-        """(D,) float32 of unit length for each picture.
+        """(D,) float32 of unit length for each picture, on the CPU: one copy for all of them.
 
         Targets are read for their cameras, and only where the network is told them. Whatever mode the network is in, norms
         use their statistics and keep them, so that an embedding does not depend on the other pictures.
@@ -175,7 +175,7 @@ class ReidModel(ZooModel[IdentityTarget, Tensor]):
         with _evaluating(self.network):
             found = self._features(batch, cameras)
         chosen = found.after_neck if self.options.embedding == "after_neck" else found.before_neck
-        return list(F.normalize(precise(chosen)).float().unbind())
+        return list(F.normalize(precise(chosen)).float().cpu().unbind())
 
     def counts(self, batch: Batch[IdentityTarget]) -> dict[str, Tensor]:
         return self._trained_heads().counts(self._targets(batch)[0])

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from accel_det.models.layers.precision import precise
+from accel_det.models.layers.precision import precise, precise_type
 
 PoolKind = Literal["avg", "max", "gem"]
 
@@ -20,14 +20,14 @@ class MeanPool(nn.Module):
     """(B, C, H, W) -> (B, C), in float32 at least."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return precise(maps).mean(dim=(2, 3))
+        return maps.mean(dim=(2, 3), dtype=precise_type(maps.dtype))
 
 
 class MaxPool(nn.Module):
     """(B, C, H, W) -> (B, C), in float32 at least."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return precise(maps).amax(dim=(2, 3))
+        return precise(maps.amax(dim=(2, 3)))
 
 
 class GeneralizedMeanPool(nn.Module):

@@ -5,33 +5,32 @@ et al., Beyond Part Models, 2018, section 3.1.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.resnet import (
+    BasicBlock,
+    Bottleneck,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnext50_32x4d,
+)
 
 from accel_det.models.reid.backbone import Backbone
 from accel_det.models.reid.ibn import InstanceBatchNorm
 from accel_det.models.reid.options import ResNetOptions
 from accel_det.models.reid.pooling import make_pool
 
-
-class _Size(NamedTuple):
-    block: type[BasicBlock | Bottleneck]
-    blocks: tuple[int, int, int, int]
-    groups: int = 1
-    width_per_group: int = 64
-
-
-_SIZES = {
-    "reid_resnet18": _Size(BasicBlock, (2, 2, 2, 2)),
-    "reid_resnet34": _Size(BasicBlock, (3, 4, 6, 3)),
-    "reid_resnet50": _Size(Bottleneck, (3, 4, 6, 3)),
-    "reid_resnet101": _Size(Bottleneck, (3, 4, 23, 3)),
-    "reid_resnet50_ibn": _Size(Bottleneck, (3, 4, 6, 3)),
-    "reid_resnet101_ibn": _Size(Bottleneck, (3, 4, 23, 3)),
-    "reid_resnext50": _Size(Bottleneck, (3, 4, 6, 3), groups=32, width_per_group=4),
-    "deepsort_resnet": _Size(BasicBlock, (2, 2, 2, 2)),
+_NETWORKS = {
+    "reid_resnet18": resnet18,
+    "reid_resnet34": resnet34,
+    "reid_resnet50": resnet50,
+    "reid_resnet101": resnet101,
+    "reid_resnet50_ibn": resnet50,
+    "reid_resnet101_ibn": resnet101,
+    "reid_resnext50": resnext50_32x4d,
+    "deepsort_resnet": resnet18,
 }
 _LAYERS = (("conv1.", "bn1."), ("layer1.",), ("layer2.",), ("layer3.",), ("layer4.", "avgpool."))
 
@@ -41,11 +40,10 @@ def make_backbone(name: str, options: ResNetOptions) -> Backbone:
 
     "deepsort_resnet" begins with a 3x3 convolution that keeps the size, in place of a 7x7 that halves it.
     """
-    size = _SIZES[name]
-    body = ResNet(size.block, list(size.blocks), groups=size.groups, width_per_group=size.width_per_group)
+    body = _NETWORKS[name]()
     channels = body.fc.in_features
-    body.fc = nn.Identity()  # type: ignore[assignment]
-    body.avgpool = make_pool(options.pooling)  # type: ignore[assignment]
+    body.fc = nn.Identity()
+    body.avgpool = make_pool(options.pooling)
     if name == "deepsort_resnet":
         body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")

@@ -25,8 +25,8 @@ def detections(
         boxes: (B, Q, 4) center x, center y, width, height as shares of the frame.
         frames: (B, 2) height and width in pixels.
     """
-    corners = box_ops.cxcywh_to_xyxy(boxes) * frames.flip(1).repeat(1, 2)[:, None]
-    corners = torch.minimum(corners.clamp(min=0), frames.flip(1).repeat(1, 2)[:, None])
+    limits = frames.flip(1).repeat(1, 2)[:, None]
+    corners = torch.minimum((box_ops.cxcywh_to_xyxy(boxes) * limits).clamp(min=0), limits)
     if no_object:
         scores, labels = logits.softmax(-1)[..., :-1].max(-1)
         query = torch.arange(logits.shape[1], device=logits.device).expand_as(scores)

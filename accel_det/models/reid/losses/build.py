@@ -19,22 +19,16 @@ GroupLosses = Callable[[Tensor, Tensor], Tensor]
 """(G, g, D) features and (G, g) labels of groups -> (G, g), the loss of each picture."""
 
 
-def make_losses(settings: LossSettings, *, feature_channels: int, num_identities: int) -> "IdentityLosses":
-    """The losses that the settings choose, their learnt weights drawn from torch's generator.
-
-    Args:
-        feature_channels: of the features before and after the neck.
-        num_identities: of the training data.
-    """
-    return IdentityLosses(settings, feature_channels=feature_channels, num_identities=num_identities)
-
-
 class IdentityLosses(nn.Module):
     """Sums and counts of the chosen losses, computed in float32 at least.
 
     The terms: "identity", the mean over pictures, of features after the neck; "metric", the mean over pictures that have
     something to be compared with in their group, whether their loss is 0 or not; "center", the mean over pictures; the last
-    two of features before the neck.
+    two of features before the neck. What they learn is drawn from torch's generator.
+
+    Args:
+        feature_channels: of the features before and after the neck.
+        num_identities: of the training data.
     """
 
     def __init__(self, settings: LossSettings, *, feature_channels: int, num_identities: int) -> None:

@@ -1,12 +1,12 @@
-"""Tables that have been drawn before, in the user's cache folder."""
+"""Tables that have been drawn or cut before, in the user's cache folder."""
 
 import contextlib
 import hashlib
+import inspect
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from importlib import resources
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import datasets
@@ -20,18 +20,26 @@ _PATIENCE_S = 300.0
 
 
 def cached(
-    parameters: Mapping[str, int | float | str], draw: Callable[[], pa.Table], *, features: datasets.Features
+    parameters: Mapping[str, int | float | str],
+    draw: Callable[[], pa.Table],
+    *,
+    features: datasets.Features,
+    code: Sequence[Path],
+    folder: str,
 ) -> datasets.Dataset:
     """The table of these parameters, drawn if no whole file of it is in the cache.
 
-    A file is an Arrow stream followed by its sha256, so that a damaged one is noticed, and drawn again. Processes that
-    ask for the same table at once wait for the first of them. A folder that cannot be written costs only time.
+    A file is an Arrow stream followed by its sha256, so that a damaged one is noticed, and drawn again. It is mapped into
+    memory: processes that read it share its pages. Processes that ask for the same table at once wait for the first of them.
+    A folder that cannot be written costs only time.
 
     Args:
-        parameters: what the table is a function of, beside the drawing code, whose digest is added here.
+        parameters: what the table is a function of, beside the code.
+        code: the sources that draw it, always in the same order.
+        folder: of the cache, for tables of this kind.
     """
-    key = _key(parameters)
-    path = cache_folder() / f"{key}.arrow"
+    key = _key(parameters, code)
+    path = cache_folder(folder) / f"{key}.arrow"
     table = _read(path)
     if table is None:
         with _locked(path.with_suffix(".lock")):
@@ -43,32 +51,39 @@ def cached(
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=key[:16])
 
 
-def cache_folder() -> Path:
-    """Where the tables are: below $XDG_CACHE_HOME, or ~/.cache."""
+def source_of(part: Callable[..., object]) -> Path:
+    """The file in which a function is written."""
+    return Path(inspect.getfile(part))
+
+
+def cache_folder(folder: str) -> Path:
+    """Where tables of a kind are: below $XDG_CACHE_HOME, or ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "accel_det" / "street"
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "accel_det" / folder
 
 
-def _key(parameters: Mapping[str, int | float | str]) -> str:
-    """sha256 over the parameters, the sources of this package, and the libraries that make the pixels."""
+def _key(parameters: Mapping[str, int | float | str], code: Sequence[Path]) -> str:
+    """sha256 over the parameters, the libraries that make the pixels, and the sources."""
     digest = hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode())
     digest.update(f"Pillow {PIL.__version__}, numpy {np.__version__}".encode())
-    package = resources.files("accel_det.data.street")
-    for source in sorted((item for item in package.iterdir() if item.name.endswith(".py")), key=lambda item: item.name):
+    for source in code:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:32]
 
 
 def _read(path: Path) -> pa.Table | None:
-    """The table of a file; None where there is no whole one."""
+    """The table of a file, as views of its pages; None where there is no whole one."""
     try:
-        data = path.read_bytes()
+        with pa.memory_map(str(path)) as file:
+            data = file.read_buffer()
     except OSError:
         return None
-    body = memoryview(data)[:-_DIGEST_BYTES]
-    if hashlib.sha256(body).digest() != data[-_DIGEST_BYTES:]:
+    if data.size <= _DIGEST_BYTES:
         return None
-    return pa.ipc.open_stream(pa.py_buffer(body)).read_all()
+    body = data.slice(0, data.size - _DIGEST_BYTES)
+    if hashlib.sha256(body).digest() != data[-_DIGEST_BYTES:].to_pybytes():
+        return None
+    return pa.ipc.open_stream(body).read_all()
 
 
 def _write(path: Path, table: pa.Table) -> None:
