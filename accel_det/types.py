@@ -138,10 +138,12 @@ class LossTerm(NamedTuple):
     Attributes:
         sum: () float, weight applied, summed over what this process saw.
         count: () float, detached: what the sum is divided by once all processes have added theirs; at least 0.
+        watched: it is told beside the loss and is no part of it, as the share of wrong answers; then without a gradient.
     """
 
     sum: Tensor
     count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nothing calls
+    watched: bool = False
 
 
 Losses = dict[str, LossTerm]

@@ -35,7 +35,9 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {name: medians[PLAIN] / median for name, median in medians.items() if name != PLAIN}
     for name, median in medians.items():
-        print(f"  {name:13} {1e3 * median:8.1f} ms a step ({1e3 * min(seconds[name]):.1f} to {1e3 * max(seconds[name]):.1f})")
+        print(
+            f"  {name:13} {1e3 * median:8.1f} ms a step ({1e3 * min(seconds[name]):.1f} to {1e3 * max(seconds[name]):.1f})"
+        )
     told = " ".join(f"{name}={ratio:.3f}" for name, ratio in ratios.items())
     print(f"step_variants: {options.model} {told} (plain / variant; above 1 the variant is faster)")
     facts = {

@@ -67,7 +67,11 @@ def global_loss(losses: Losses, counts: Mapping[str, Tensor], *, world: int) -> 
         losses: terms of this process.
         counts: name -> () count of all processes.
     """
-    terms = [term.sum * (reciprocal(counts[name]) * world).to(term.sum.dtype) for name, term in losses.items()]
+    terms = [
+        term.sum * (reciprocal(counts[name]) * world).to(term.sum.dtype)
+        for name, term in losses.items()
+        if not term.watched
+    ]
     return torch.stack(terms).sum()
 
 

@@ -25,7 +25,7 @@ class StepResult(NamedTuple):
     """What happened in one update, the same on every process.
 
     Attributes:
-        losses: term -> mean over all images of the update; "total" is their sum.
+        losses: term -> mean over all images of the update; "total" is the sum of those that are not only watched.
         gradient_norm: L2, after `loss_factor` and before clipping.
         stop: some process was asked to stop.
         skipped: fp16 overflow made the update void.
@@ -88,9 +88,8 @@ def train_step(
         parameters = [p for p in model.parameters() if p.grad is not None]
         torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     optimizer.step()
-    return StepResult(
-        values | {"total": sum(values.values())}, gradient, bool(stops), bool(accelerator.optimizer_step_was_skipped)
-    )
+    total = sum(value for name, value in values.items() if not local[0][name].watched)
+    return StepResult(values | {"total": total}, gradient, bool(stops), bool(accelerator.optimizer_step_was_skipped))
 
 
 def settle_buckets(accelerator: Accelerator, wrapped: nn.Module, optimizer: Optimizer, batch: Batch[Any]) -> None:

@@ -17,7 +17,9 @@ Record = Mapping[str, object]
 SIZE_PX = (1600, 760)
 _TOP_PX, _LEFT_PX, _GAP_PX = 50, 76, 40
 # What a report of the training holds beside the terms of the loss.
-_NOT_A_TERM = frozenset({"kind", "step", "total", "lr", "gradient_norm", "images_per_s", "data_wait", "memory_gb"})
+_NOT_A_TERM = frozenset(
+    {"kind", "step", "total", "error", "lr", "gradient_norm", "images_per_s", "data_wait", "memory_gb"}
+)
 # Curves with more points are shown as their running mean, which covers one part in so many.
 _PARTS = 50
 # A loss that falls by more than this factor is shown on a logarithmic axis.
@@ -42,8 +44,9 @@ class Curve(NamedTuple):
 def draw_curves(records: Sequence[Record], *, title: str = "") -> Image.Image:
     """Loss and learning rate on the left, evaluations on the right, over the updates.
 
-    For re-identification the right side shows errors, 1 - rank1 and 1 - mAP; for detection AP and AP50. Numbers that are not
-    finite are left out, of two reports on one update the later one counts.
+    For re-identification the right side shows errors, 1 - rank1 and 1 - mAP and the share of training pictures that are taken
+    for somebody else; for detection AP and AP50. Numbers that are not finite are left out, of two reports on one update the
+    later one counts.
 
     Args:
         records: entries of a run's metrics.jsonl: "kind" is "train" or "val", "step" the update, all else numbers.
@@ -58,7 +61,8 @@ def draw_curves(records: Sequence[Record], *, title: str = "") -> Image.Image:
     middle = width / 2
     _draw_loss(canvas, training, x, (_LEFT_PX, _TOP_PX, middle - _GAP_PX, height - 250))
     _draw_rate(canvas, training, x, (_LEFT_PX, height - 180, middle - _GAP_PX, height - 60))
-    _draw_scores(canvas, evaluations, x, (middle + _LEFT_PX, _TOP_PX, width - _GAP_PX, height - 60))
+    area = (middle + _LEFT_PX, _TOP_PX, width - _GAP_PX, height - 60)
+    _draw_scores(canvas, evaluations, training.get("error"), x, area)
     return canvas.picture()
 
 
@@ -105,16 +109,22 @@ def running_mean(values: Array, window: int) -> Array:
     return means
 
 
+def _window(curve: Curve) -> int:
+    return 2 * (len(curve.values) // (2 * _PARTS)) + 1
+
+
+def _smooth(curve: Curve, window: int | None = None) -> Curve:
+    return Curve(curve.steps, running_mean(curve.values, window or _window(curve)))
+
+
 def _draw_loss(canvas: Canvas, training: Mapping[str, Curve], x: Axis, area: tuple[float, float, float, float]) -> None:
     raw = training.get("total")
     if raw is None:
         _say_nothing(canvas, area, "training loss", "no report yet")
         return
-    window = 2 * (len(raw.values) // (2 * _PARTS)) + 1
-    total = Curve(raw.steps, running_mean(raw.values, window))
-    terms = {
-        name: Curve(curve.steps, running_mean(curve.values, window)) for name, curve in loss_terms(training).items()
-    }
+    window = _window(raw)
+    total = _smooth(raw)
+    terms = {name: _smooth(curve, window) for name, curve in loss_terms(training).items()}
     heading = f"training loss, means of {window} reports" if window > 1 else "training loss"
     canvas.text(area[0], area[1], heading)
     entries = [Entry(f"total {total.values[-1]:.4g}", INK)]
@@ -155,25 +165,33 @@ def _draw_rate(canvas: Canvas, training: Mapping[str, Curve], x: Axis, area: tup
 
 
 def _draw_scores(
-    canvas: Canvas, evaluations: Mapping[str, Curve], x: Axis, area: tuple[float, float, float, float]
+    canvas: Canvas,
+    evaluations: Mapping[str, Curve],
+    training_error: Curve | None,
+    x: Axis,
+    area: tuple[float, float, float, float],
 ) -> None:
     shown = shown_scores(evaluations)
-    if not shown:
+    if not shown and training_error is None:
         _say_nothing(canvas, area, "evaluation", "no evaluation yet")
         return
-    errors = any(name.startswith("1 - ") for name in shown)
-    canvas.text(
-        area[0], area[1], "error on the evaluation split" if errors else "average precision on the evaluation split"
-    )
+    errors = training_error is not None or any(name.startswith("1 - ") for name in shown)
+    heading = "errors on the evaluation split" if errors else "average precision on the evaluation split"
+    canvas.text(area[0], area[1], f"{heading}, and in training" if training_error else heading)
     best = {name: int((np.argmin if errors else np.argmax)(curve.values)) for name, curve in shown.items()}
     entries = [
         Entry(f"{name}: best {curve.values[best[name]]:.3f}, last {curve.values[-1]:.3f}", color)
         for (name, curve), color in zip(shown.items(), _SCORE_COLORS, strict=False)
     ]
+    trained = None if training_error is None else _smooth(training_error)
+    if trained is not None:
+        entries.append(Entry(f"training pictures misclassified: last {trained.values[-1]:.3f}", MUTED))
     top = canvas.legend(entries, left=area[0], right=area[2], y=area[1] + 26)
-    highest = max(float(curve.values.max()) for curve in shown.values())
+    highest = max(float(curve.values.max()) for curve in (*shown.values(), *([trained] if trained else [])))
     panel = Panel(canvas, (area[0], top, area[2], area[3]), x=x, y=Axis.around(0.0, highest))
     panel.frame(x_label="updates")
+    if trained is not None:
+        _draw_line(panel, trained, MUTED, width_px=2)
     for (name, curve), color in zip(shown.items(), _SCORE_COLORS, strict=False):
         _draw_line(panel, curve, color, width_px=2)
         places = panel.places(curve.steps, curve.values)

@@ -209,7 +209,7 @@ def test_every_combination_of_losses_trains_every_parameter(
     model = build("osnet_x0_25", neck="bn", embedding_channels=16, pooling="gem", **losses).train()
     check_gradients(model, batch_of())
     assert set(model.counts(batch_of())) == {
-        *({"identity"} if identity_loss != "none" else ()),
+        *({"identity", "error"} if identity_loss != "none" else ()),
         *({"metric"} if metric_loss != "none" else ()),
         *({"center"} if center_weight else ()),
     }
@@ -245,7 +245,7 @@ def test_the_mirror_makes_an_embedding_that_both_sides_share() -> None:
     expected = (one + other) / (one + other).norm(dim=1, keepdim=True)
     assert torch.allclose(found, expected, atol=1e-6)
     assert not torch.allclose(found, one, atol=1e-3)
-    assert set(model.train()(batch)) == {"identity"}
+    assert set(model.train()(batch)) == {"identity", "error"}
 
 
 def test_an_identity_that_the_training_data_does_not_have_is_refused_by_the_name_of_the_picture() -> None:

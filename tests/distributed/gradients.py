@@ -138,7 +138,8 @@ def reference(work: Work) -> tuple[Tensor, dict[str, float]]:
         # What nothing counted for is 0.
         terms.append({name: t.sum / divisors[name] if divisors[name] > 0 else t.sum * 0 for name, t in losses.items()})
     values = {name: sum(part[name].item() for part in terms) for name in losses}
-    total = torch.stack([value for part in terms for value in part.values()]).sum()
+    watched = {name for name, term in losses.items() if term.watched}
+    total = torch.stack([value for part in terms for name, value in part.items() if name not in watched]).sum()
     total.backward()
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return _flat(trained), values | {"total": total.item()}

@@ -12,7 +12,7 @@ from PIL import Image
 from accel_det.cli import curves as command
 from accel_det.report.axes import Axis, Canvas, Panel, short, shortened, text_px
 from accel_det.report.curves import SIZE_PX, curves_of, draw_curves, loss_terms, running_mean, shown_scores
-from accel_det.report.pictures import INK, class_color
+from accel_det.report.pictures import INK, MUTED, class_color
 
 BLUE, ORANGE = (29, 120, 240), (235, 125, 20)
 HALF = SIZE_PX[0] // 2
@@ -81,6 +81,19 @@ def test_losses_are_drawn_on_the_left_and_evaluations_on_the_right() -> None:
     assert count(both, BLUE, right=True) > 300 and count(both, ORANGE, right=True) > 300
     assert count(alone, BLUE, right=True) == count(alone, ORANGE, right=True) == 0
     assert count(alone, INK, right=False) > 500
+
+
+def test_the_share_of_misclassified_training_pictures_is_drawn_beside_the_evaluations_and_not_as_a_loss() -> None:
+    losses = [train(step, 5.0 - step / 2, identity=5.0 - step / 2) for step in range(1, 6)]
+    watched = [record | {"error": 0.9 - 0.1 * record["step"]} for record in losses]
+    assert loss_terms(curves_of(watched, "train")) == {}
+    scores = [{"kind": "val", "step": step, "rank1": 0.1 * step, "mAP": 0.05 * step} for step in (2, 5)]
+    plain, with_error = draw_curves([*losses, *scores]), draw_curves([*watched, *scores])
+    assert count(with_error, MUTED, right=True) > count(plain, MUTED, right=True) + 300
+    assert count(with_error, BLUE, right=True) > 300
+    left = [np.asarray(picture)[:, :HALF] for picture in (plain, with_error)]
+    assert np.array_equal(*left)
+    assert count(draw_curves(watched), MUTED, right=True) > count(draw_curves(losses), MUTED, right=True) + 300
 
 
 def test_a_line_passes_through_its_numbers() -> None:

@@ -44,7 +44,7 @@ def test_every_combination_reaches_every_parameter_and_counts_what_the_labels_sa
         found = losses(features(0), features(1), LABELS)
         expected: dict[str, float] = {}
         if settings["identity_loss"] != "none":
-            expected["identity"] = 8
+            expected["identity"] = expected["error"] = 8
         if settings["metric_loss"] != "none":
             expected["metric"] = 8 if settings["metric_loss"] == "magnet" else 7
         if settings["center_weight"]:
@@ -78,7 +78,21 @@ def test_identity_losses_see_features_after_the_neck_and_the_others_those_before
 
 
 def _depends(total: torch.Tensor, on: torch.Tensor) -> bool:
-    return torch.autograd.grad(total, on, retain_graph=True, allow_unused=True)[0] is not None
+    return total.requires_grad and torch.autograd.grad(total, on, retain_graph=True, allow_unused=True)[0] is not None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in IDENTITY_LOSSES if kind != "none"])
+def test_the_error_is_how_many_pictures_are_nearest_to_another_identity(kind: str) -> None:
+    """Whatever margin the loss gives to the truth, and it is watched: no gradient, no part of the loss."""
+    losses = made(identity_loss=kind)
+    by_library = kind in ("arcface", "cosface")
+    vectors = dict(losses.named_parameters())["identity.elements.W" if by_library else "identity.weight"]
+    axes = torch.eye(IDENTITIES, CHANNELS)
+    with torch.no_grad():
+        vectors.copy_(axes.T if by_library else axes)
+    shown = torch.tensor([0, 1, 2, 3, 3, 3])
+    found = losses(features()[:6], 10 * axes[shown], torch.tensor([0, 1, 2, 0, 1, 3]))["error"]
+    assert (found.sum.item(), found.count.item(), found.watched, found.sum.requires_grad) == (2, 6, True, False)
 
 
 def test_autocast_changes_no_number_and_weights_stay_in_float32() -> None:

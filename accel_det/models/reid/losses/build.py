@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from accel_det.models.layers.precision import precise
 from accel_det.models.reid.losses.center import CenterLoss
-from accel_det.models.reid.losses.classification import CosineSoftmax, Softmax
+from accel_det.models.reid.losses.classification import Classified, CosineSoftmax, Softmax
 from accel_det.models.reid.losses.magnet import magnet_losses
 from accel_det.models.reid.losses.pairs import has_negative, in_groups, is_anchor
 from accel_det.models.reid.losses.settings import LossSettings
@@ -24,7 +24,8 @@ class IdentityLosses(nn.Module):
 
     The terms: "identity", the mean over pictures, of features after the neck; "metric", the mean over pictures that have
     something to be compared with in their group, whether their loss is 0 or not; "center", the mean over pictures; the last
-    two of features before the neck. What they learn is drawn from torch's generator.
+    two of features before the neck. Beside "identity" there is "error", the watched share of pictures that it takes for
+    somebody else. What they learn is drawn from torch's generator.
 
     Args:
         feature_channels: of the features before and after the neck.
@@ -56,13 +57,15 @@ class IdentityLosses(nn.Module):
         sums: dict[str, Tensor] = {}
         with torch.autocast(before_neck.device.type, enabled=False):
             if self.identity is not None:
-                sums["identity"] = self.identity(precise(after_neck), labels)
+                classified: Classified = self.identity(precise(after_neck), labels)
+                sums["identity"] = classified.loss
+                sums["error"] = classified.wrong(labels).to(classified.loss.dtype)
             if self.metric is not None:
                 losses = self.metric(self._in_groups(precise(before_neck)), self._in_groups(labels))
                 sums["metric"] = self.settings.metric_weight * losses.sum()
             if self.center is not None:
                 sums["center"] = self.center(precise(before_neck), labels)
-        return {name: LossTerm(total, counts[name]) for name, total in sums.items()}
+        return {name: LossTerm(total, counts[name], watched=name == "error") for name, total in sums.items()}
 
     def counts(self, labels: Tensor) -> dict[str, Tensor]:
         """The counts that `forward` reports for these (B,) labels, () float32 each.
@@ -73,7 +76,7 @@ class IdentityLosses(nn.Module):
         pictures = torch.full((), float(len(labels)), device=labels.device)
         counts: dict[str, Tensor] = {}
         if self.identity is not None:
-            counts["identity"] = pictures
+            counts["identity"] = counts["error"] = pictures
         if self.metric is not None:
             compared = has_negative if self.settings.metric_loss == "magnet" else is_anchor
             counts["metric"] = compared(self._in_groups(labels)).sum().to(pictures.dtype)

@@ -4,6 +4,7 @@ Letters: B pictures, D channels of a feature, C identities.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,22 @@ from torch.nn import functional as F
 
 SOFTMAX_STD = 0.001  # Luo et al., Bag of Tricks for Person Re-identification, 2019: a classifier begins undecided
 COSINE_STD = 0.01  # Only directions count; a short vector turns faster under the same learning rate.
+
+
+class Classified(NamedTuple):
+    """What classifying a batch of features gives.
+
+    Attributes:
+        loss: () the sum over pictures.
+        scores: (B, C), the highest for the identity that a feature is taken for; without any margin.
+    """
+
+    loss: Tensor
+    scores: Tensor
+
+    def wrong(self, labels: Tensor) -> Tensor:
+        """() int64, how many of the pictures are taken for others than their (B,) labels."""
+        return (self.scores.detach().argmax(dim=1) != labels).sum()
 
 
 class Softmax(nn.Module):
@@ -29,9 +46,10 @@ class Softmax(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_identities, feature_channels))
         nn.init.normal_(self.weight, std=SOFTMAX_STD)
 
-    def forward(self, features_BD: Tensor, labels_B: Tensor) -> Tensor:
+    def forward(self, features_BD: Tensor, labels_B: Tensor) -> Classified:
         logits = F.linear(features_BD, self.weight)
-        return F.cross_entropy(logits, labels_B, reduction="sum", label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(logits, labels_B, reduction="sum", label_smoothing=self.label_smoothing)
+        return Classified(loss, logits)
 
 
 class CosineSoftmax(nn.Module):
@@ -61,11 +79,11 @@ class CosineSoftmax(nn.Module):
         nn.init.normal_(self.weight, std=COSINE_STD)
         self.raw_scale = nn.Parameter(torch.tensor(_inverse_softplus(scale)))
 
-    def forward(self, features_BD: Tensor, labels_B: Tensor) -> Tensor:
+    def forward(self, features_BD: Tensor, labels_B: Tensor) -> Classified:
         cosines = F.linear(F.normalize(features_BD), F.normalize(self.weight))
         logits = F.softplus(self.raw_scale) * cosines
         entropy = F.cross_entropy(logits, labels_B, reduction="sum", label_smoothing=self.label_smoothing)
-        return entropy + len(labels_B) * self.scale_decay / 2 * self.raw_scale.square()
+        return Classified(entropy + len(labels_B) * self.scale_decay / 2 * self.raw_scale.square(), logits)
 
 
 def _inverse_softplus(value: float) -> float:

@@ -16,7 +16,7 @@ from pytorch_metric_learning.losses import ArcFaceLoss, CircleLoss, CosFaceLoss 
 from pytorch_metric_learning.reducers import DoNothingReducer  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from accel_det.models.reid.losses.classification import COSINE_STD
+from accel_det.models.reid.losses.classification import COSINE_STD, Classified
 
 ANGLE_ROOM = 1e-7
 
@@ -63,9 +63,11 @@ class MarginSoftmax(nn.Module):
             weight_init_func=functools.partial(nn.init.normal_, std=COSINE_STD),
         )
 
-    def forward(self, features_BD: Tensor, labels_B: Tensor) -> Tensor:
+    def forward(self, features_BD: Tensor, labels_B: Tensor) -> Classified:
         losses_B: Tensor = self.elements(features_BD, labels_B)["loss"]["losses"]
-        return losses_B.sum()
+        with torch.no_grad():
+            scores: Tensor = self.elements.get_logits(features_BD)  # type: ignore[operator]
+        return Classified(losses_B.sum(), scores)
 
 
 class Circle(nn.Module):
