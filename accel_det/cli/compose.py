@@ -237,7 +237,10 @@ def split_info(config: Config, selection: str, table: Table) -> SplitInfo:
     return SplitInfo(selection, table.fingerprint, len(table), " + ".join(licences) or None)
 
 
-def compile_network(model: nn.Module, config: Config) -> None:
+def arrange_network(model: nn.Module, config: Config) -> None:
+    """Lay out the weights and compile as configured: what the network computes changes by rounding alone."""
+    if config.model.channels_last:
+        model.to(memory_format=torch.channels_last)
     if config.model.compile:
         for part in model.compilable():  # type: ignore[operator]
             part.compile()

@@ -162,7 +162,7 @@ def _make_job(
     network = parts.make_network(tables, device_type=accelerator.device.type)
     publisher.options = network.model.lasting_options(config.model.options)
     model = network.model.to(accelerator.device)
-    compose.compile_network(model, config)
+    compose.arrange_network(model, config)
     optimizer = make_optimizer(model, config.optimizer)
     average = (
         MovingAverage(model, decay=config.ema.decay, ramp_steps=config.ema.ramp_steps) if config.ema.enabled else None

@@ -31,6 +31,11 @@ class ModelSection(Section):
     compile: bool = Field(
         False, description="compile the network with torch.compile; slow start, faster steps on a GPU"
     )
+    channels_last: bool = Field(
+        False,
+        description="keep the weights of convolutions with the channels last; faster for many networks of convolutions "
+        "alone, above all in half precision on a GPU",
+    )
 
 
 class SetSection(Section):

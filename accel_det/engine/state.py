@@ -65,7 +65,12 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: dict[str,
         # Adam's step counter stays on the CPU unless the optimizer is fused.
         parameter = parameters[name]
         device = parameter.device if value.ndim or _is_fused(optimizer) else torch.device("cpu")
-        optimizer.state[parameter][key] = value.to(device, copy=True)
+        restored = value.to(device, copy=True)
+        if (
+            value.ndim and value.shape == parameter.shape
+        ):  # laid out as the optimizer made it, or the next step would round otherwise
+            restored = torch.empty_like(parameter, dtype=value.dtype).copy_(restored)
+        optimizer.state[parameter][key] = restored
 
 
 def restore_model(model: nn.Module, tensors: dict[str, Tensor], what: str) -> None:

@@ -29,12 +29,13 @@ def write_people(root: Path) -> None:
 
 
 def write_config(folder: Path, *, people: Path, name: str = "people") -> Path:
-    """A configuration with everything that has state switched on: moving average, momentum, evaluation, augmentation."""
+    """A configuration with everything that has state switched on, and weights that are laid out unlike a checkpoint's."""
     config = {
         "name": name,
         "task": "reid",
         "model": {
             "name": "osnet_x0_25",
+            "channels_last": True,
             "options": {"identity_loss": "cosine_softmax", "metric_loss": "triplet_soft", "center_weight": 0.01},
         },
         "data": {

@@ -66,6 +66,21 @@ def test_a_restored_optimizer_continues_bit_for_bit(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
+def test_restored_state_is_laid_out_like_its_parameter() -> None:
+    """As the optimizer itself lays it out: sums in another order of the memory would round otherwise."""
+    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, OptimizerSection(name="adamw", lr=0.1))
+    model(torch.randn(1, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    saved = {key: value.contiguous() for key, value in optimizer_tensors(optimizer, model).items()}
+    restored = make_optimizer(model, OptimizerSection(name="adamw", lr=0.1))
+    restore_optimizer(restored, model, saved)
+    for key, value in restored.state[model.weight].items():
+        own = optimizer.state[model.weight][key]
+        assert torch.equal(value, own) and value.stride() == own.stride(), key
+    assert restored.state[model.weight]["exp_avg"].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_optimizer_state_of_a_parameter_that_is_not_trained_now_is_refused_by_name() -> None:
     model = Network()
     with pytest.raises(ValueError, match=r"optimizer state for `frozen.weight`, which is not trained now"):
