@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## train on the synthetic street, evaluate, predict on new scenes; 5 minutes on 2 cores
 	$(BIN)/python scripts/demo.py
 
-demo-reid: $(READY) ## learn to recognise people of the synthetic street; 6 minutes on 2 cores
+demo-reid: $(READY) ## learn to recognise people of the synthetic street; under 5 minutes on 2 cores
 	$(BIN)/python scripts/demo_reid.py
 
 test: $(READY) ## the tests, under 12 minutes on 2 cores

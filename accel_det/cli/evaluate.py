@@ -36,6 +36,10 @@ def run(arguments: Sequence[str]) -> int:
     options, overrides = parser.parse_known_args(list(arguments))
     if options.save is not None and options.save.suffix != ".parquet":
         raise ValueError(f"--save is {options.save}, expected a file that ends in .parquet")
+    if network := [key for key in overrides if key.startswith("--model.")]:
+        raise ValueError(
+            f"{network[0]}: evaluate takes the network as it was exported, and would not read this; leave it out"
+        )
     export = find_export(options.run, choices=(options.which,))
     info, state = read_export(export)
     config = load_config(options.config or export / "run_config.yaml", overrides).config

@@ -246,6 +246,11 @@ def test_a_file_of_another_kind_is_refused_before_anything_is_evaluated(tmp_path
         evaluate.run([str(tmp_path / "nowhere"), "--save", "found.csv"])
 
 
+def test_keys_of_the_network_are_refused_where_it_is_taken_as_it_was_exported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--model\.options\.width: evaluate takes the network as it was exported"):
+        evaluate.run([str(tmp_path / "nowhere"), "--model.options.width", "2"])
+
+
 def test_thresholds_suppression_and_voting_change_what_is_scored(tmp_path: Path) -> None:
     boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 8], [30, 30, 40, 40]]).double()
     rows = random_rows(0, num_images=1, num_classes=3)
