@@ -29,6 +29,9 @@ class IdentityAugmentSection(Section):
     crop: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="smallest share of the area that a random crop keeps; 1 crops nothing"
     )
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
+        0.0, description="angle by up to which the picture is turned, either way"
+    )
     erase: Share = Field(0.0, description="probability of erasing a rectangle")
     erase_area: list[Share] = Field(
         [0.02, 0.4], min_length=2, max_length=2, description="smallest and largest share of the area that is erased"

@@ -43,6 +43,7 @@ def change(image: Tensor, augmentation: IdentityAugmentation, seed: int) -> Tens
 # In the order in which they happen; jitter and grey share one pass over the pixels, so here they are one.
 CHANGES = {
     "crop": IdentityAugmentation(crop=0.5),
+    "rotate": IdentityAugmentation(rotate_degrees=30),
     "auto_augment": IdentityAugmentation(auto_augment=0.7),
     "color": IdentityAugmentation(brightness=0.3, contrast=0.2, saturation=0.4, hue=0.1, gray=0.3),
     "local_gray": IdentityAugmentation(local_gray=0.7),
@@ -122,7 +123,7 @@ def test_purposes_differ_from_each_other_and_from_those_of_detection() -> None:
     own, others = (
         [value for name, value in vars(kind).items() if name.isupper()] for kind in (IdentityPurpose, Purpose)
     )
-    assert len(own) == 9 and len(others) == 10
+    assert len(own) == 10 and len(others) == 10
     assert len(set(own + others)) == len(own + others)
 
 
@@ -156,6 +157,32 @@ def test_padding_wider_than_the_picture_may_leave_nothing_of_it() -> None:
     ]
     assert all(one.shape == (3, 4, 4) for one in made)
     assert any(one.any() for one in made) and not all(one.any() for one in made)
+
+
+@pytest.mark.parametrize("size", [(128, 64), (64, 128), (90, 90)])
+def test_a_turned_picture_shows_every_point_where_a_turn_about_the_middle_brings_it(size: tuple[int, int]) -> None:
+    height, width = size
+    augmentation = IdentityAugmentation(rotate_degrees=40)
+    turns = []
+    for seed in range(30):
+        turned = augment_identity(ramps(*size), size_px=size, augmentation=augmentation, seed=seed).double()
+        # Ramps say where each pixel was; the middle is seen whatever the turn, and its slopes are the turn.
+        x, y = turned[0] * width / 255, turned[1] * height / 255
+        middle = slice(height // 2 - 12, height // 2 + 12), slice(width // 2 - 12, width // 2 + 12)
+        slopes = [
+            float((part[middle][:, -1] - part[middle][:, 0]).mean() / 23)
+            if across
+            else float((part[middle][-1] - part[middle][0]).mean() / 23)
+            for part, across in ((x, True), (y, True), (x, False), (y, False))
+        ]
+        angle = math.atan2(slopes[1], slopes[0])
+        expected = [math.cos(angle), math.sin(angle), -math.sin(angle), math.cos(angle)]
+        assert slopes == pytest.approx(expected, abs=0.06)
+        assert float(x[middle].mean()) == pytest.approx(width / 2, abs=0.6)
+        assert float(y[middle].mean()) == pytest.approx(height / 2, abs=0.6)
+        assert (turned[2] == 255).all()
+        turns.append(math.degrees(angle))
+    assert -42 < min(turns) < -30 and 30 < max(turns) < 42
 
 
 def found_rectangle(changed: Tensor) -> tuple[int, int, int, int]:
