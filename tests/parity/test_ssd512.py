@@ -90,7 +90,7 @@ def test_the_loss_at_512_pixels_is_that_of_torchvisions_ssd_class() -> None:
         expected = detector.network(list(images / 255), [{"boxes": boxes, "labels": labels + 1}])
         losses = detector.losses(batch)
     assert losses.keys() == expected.keys()
-    for key, (total, count) in losses.items():
+    for key, (total, count, _) in losses.items():
         torch.testing.assert_close(total / count, expected[key], rtol=1e-5, atol=0)
 
 

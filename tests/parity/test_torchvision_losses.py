@@ -152,7 +152,7 @@ def test_one_process_gets_the_loss_and_gradient_of_the_untouched_torchvision_mod
     expected = stock_losses(stock, batch, num_background=detector.num_background)
     losses = detector.losses(batch)
     assert losses.keys() == expected.keys()
-    for key, (total, count) in losses.items():
+    for key, (total, count, _) in losses.items():
         # torchvision's anchor labels are float32 whatever the network, and so is its objectness loss
         tolerance = 1e-9 if expected[key].dtype == torch.float64 else 1e-6
         assert abs(total / count / expected[key] - 1).item() <= tolerance, key
@@ -175,7 +175,7 @@ def test_ssd300_gets_the_loss_of_the_untouched_torchvision_model_at_300_pixels()
         expected = stock_losses(stock_twin("ssd300_vgg16", detector), batch, num_background=1)
         losses = detector.losses(batch)
     assert losses.keys() == expected.keys()
-    for key, (total, count) in losses.items():
+    for key, (total, count, _) in losses.items():
         torch.testing.assert_close(total / count, expected[key], rtol=1e-5, atol=0)
 
 
