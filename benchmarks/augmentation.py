@@ -9,15 +9,13 @@ of them costs, stands beside it. Results go to benchmarks/results/augmentation.j
 
 import argparse
 import io
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from harness import write_result
 from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
@@ -25,10 +23,8 @@ from torchvision.transforms import v2
 
 from accel_det.data.decode import decode
 from accel_det.data.transforms import Augmentation, ResizeMode, ResizeRule, augment_from
-from accel_det.engine.runtime import versions
 from accel_det.types import BoxTarget
 
-RESULTS = Path(__file__).parent / "results" / "augmentation.json"
 HEIGHT, WIDTH, OBJECTS = 480, 640, 7
 
 COLOR = {"brightness": 0.4, "saturation": 0.7, "hue": 0.015}
@@ -154,19 +150,11 @@ def report(options: argparse.Namespace, milliseconds: dict[str, list[float]], de
         )
     ratio = statistics.median(milliseconds[TORCHVISION]) / statistics.median(milliseconds["ssd"])
     print(f"augmentation: ssd_ratio={ratio:.2f} (torchvision / ours)")
-    facts = {
-        "command": f"python benchmarks/augmentation.py --size_px {options.size_px} --images {options.images} "
-        f"--rounds {options.rounds}",
-        "device": platform.processor() or platform.machine(),
-        "threads": 1,
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
-        "ssd_ratio": ratio,
-        "images_decoded_per_sample": decoded,
-        "milliseconds_per_sample": milliseconds,
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_result(
+        "augmentation",
+        f"augmentation.py --size_px {options.size_px} --images {options.images} --rounds {options.rounds}",
+        {"ssd_ratio": ratio, "images_decoded_per_sample": decoded, "milliseconds_per_sample": milliseconds},
+    )
 
 
 def parse() -> argparse.Namespace:

@@ -7,15 +7,11 @@ nothing. Results go to benchmarks/results/embedding_speed.json.
 """
 
 import argparse
-import json
-import platform
 import statistics
-import time
 
 import torch
-from step_overhead import RESULTS, interleave
+from harness import interleave, write_result
 
-from accel_det.engine.runtime import versions
 from accel_det.inference import Embedder
 from accel_det.models import zoo
 from accel_det.publish.info import EmbedderInfo, TrainingInfo
@@ -53,18 +49,12 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratio, speed = medians["bare"] / medians["ours"], options.images / medians["ours"]
     print(f"embedding_speed: {options.model} {height}x{width} px {speed:.1f} images/s ratio={ratio:.3f}")
-    facts = {
-        "model": options.model,
-        "size_px": [height, width],
-        "device": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
-        "images_per_s": speed,
-        "ratio": ratio,
-        "seconds": seconds,
-    }
-    (RESULTS / "embedding_speed.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    command = f"embedding_speed.py --model {options.model} --size_px {height} {width} --images {options.images}"
+    write_result(
+        "embedding_speed",
+        f"{command} --rounds {options.rounds}",
+        {"images_per_s": speed, "ratio": ratio, "seconds": seconds},
+    )
 
 
 def parse() -> argparse.Namespace:

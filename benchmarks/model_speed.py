@@ -10,47 +10,31 @@ Results go to benchmarks/results/model_speed_<device>.json.
 """
 
 import argparse
-import json
-import platform
 import statistics
-import time
-from pathlib import Path
 from typing import Any
 
-import torch
-from step_overhead import NUM_CLASSES, hand_written_step, interleave, resident_batch
-from torch import nn
+from harness import device_name, interleave, write_result
+from step_overhead import hand_written_step, make_side, resident_batch
 
-from accel_det.config.schema import OptimizerSection, RuntimeSection
-from accel_det.engine.ema import MovingAverage
-from accel_det.engine.optimize import make_optimizer
-from accel_det.engine.runtime import Accelerator, make_accelerator, versions
+from accel_det.config.schema import RuntimeSection
+from accel_det.engine.runtime import Accelerator, make_accelerator
 from accel_det.engine.step import train_step
 from accel_det.engine.transfer import to_device
 from accel_det.models import zoo
 
 NETWORKS = ("yolov5s", "yolov3", "rfcn_resnet50", "rtdetr_v2_resnet50", "rfdetr_base")
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
     options = parse()
     accelerator = make_accelerator(RuntimeSection(), deterministic=False, trackers=[], folder=".")
     rows = [measure(accelerator, name, options) for name in options.models]
-    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else platform.machine()
-    facts = {
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "precision": accelerator.mixed_precision,
-        "compiled": options.compile,
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"model_speed_{accelerator.device.type}.json"
-    file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    print(f"{device}, precision {accelerator.mixed_precision}: {file}")
+    command = f"model_speed.py --models {' '.join(options.models)} --images {options.images}"
+    command += f" --size_px {options.size_px}" if options.size_px else ""
+    command += f" --rounds {options.rounds} --steps {options.steps}{' --compile' if options.compile else ''}"
+    facts = {"precision": accelerator.mixed_precision, "compiled": options.compile, "rows": rows}
+    file = write_result(f"model_speed_{accelerator.device.type}", command, facts)
+    print(f"{device_name()}, precision {accelerator.mixed_precision}: {file}")
 
 
 def measure(accelerator: Accelerator, name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -59,8 +43,10 @@ def measure(accelerator: Accelerator, name: str, options: argparse.Namespace) ->
     published = [-(-side // card.multiple_px) * card.multiple_px for side in card.input_px]
     size_px = [options.size_px] if options.size_px else published
     batch = to_device(resident_batch(name, options.images, size_px), accelerator.device)
-    bare, ours = (make_side(name, accelerator, compiled=options.compile) for _ in range(2))
+    bare, ours = (make_side(name, accelerator.device) for _ in range(2))
     model, optimizer, average = ours
+    for part in [*bare[0].compilable(), *model.compilable()] if options.compile else ():
+        part.compile()
     wrapped, prepared = accelerator.prepare(model, optimizer)
     updates = [0]
 
@@ -91,18 +77,6 @@ def measure(accelerator: Accelerator, name: str, options: argparse.Namespace) ->
         flush=True,
     )
     return row
-
-
-def make_side(
-    name: str, accelerator: Accelerator, *, compiled: bool
-) -> tuple[nn.Module, torch.optim.Optimizer, MovingAverage]:
-    torch.manual_seed(0)
-    model = zoo.build(name, num_classes=NUM_CLASSES).to(accelerator.device).train()
-    average = MovingAverage(model, decay=0.999, ramp_steps=100)
-    if compiled:
-        for part in model.compilable():
-            part.compile()
-    return model, make_optimizer(model, OptimizerSection(name="sgd", lr=1e-6)), average
 
 
 def parse() -> argparse.Namespace:

@@ -10,34 +10,31 @@ run waits for data stands in its metrics.jsonl as `data_wait`.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
+from harness import interleave, step_line, synchronize, write_result
 from torch import nn
 
 from accel_det.config.schema import OptimizerSection, RuntimeSection
 from accel_det.engine.ema import MovingAverage
 from accel_det.engine.normalize import agree, global_loss
 from accel_det.engine.optimize import gradient_norm, make_optimizer
-from accel_det.engine.runtime import make_accelerator, versions
+from accel_det.engine.runtime import make_accelerator
 from accel_det.engine.step import train_step
 from accel_det.engine.transfer import to_device
 from accel_det.models import zoo
 from accel_det.types import Batch, BoxTarget, Frame, IdentityTarget
 
-RESULTS = Path(__file__).parent / "results"
 USUAL = "yolov5n"
 NUM_CLASSES = 100
 
 
 def main() -> None:
-    options = parse()
+    options = step_parser(__doc__, steps=10).parse_args()
     accelerator = make_accelerator(RuntimeSection(), deterministic=False, trackers=[], folder=".")
     batch = to_device(resident_batch(options.model, options.images, options.size_px), accelerator.device)
     sides = {name: make_side(options.model, accelerator.device) for name in ("by_hand", "ours")}
@@ -64,29 +61,12 @@ def hand_written_step(
     """What one would write for one process: the same loss, clipping and moving average, and nothing else."""
     optimizer.zero_grad()
     losses = model(batch)
-    loss = torch.stack([term.sum / term.count.clamp(min=1) for term in losses.values()]).sum()
+    loss = torch.stack([term.sum / term.count.clamp(min=1) for term in losses.values() if not term.watched]).sum()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
     optimizer.step()
     average.update(model, update=1)
     loss.item()  # a progress line shows it
-
-
-def interleave(steps_of: dict[str, Callable[[], None]], *, rounds: int, steps: int) -> dict[str, list[float]]:
-    """Seconds per step of each, one value a round; the order within a round alternates."""
-    for step in steps_of.values():
-        for _ in range(3):
-            step()
-    seconds: dict[str, list[float]] = {name: [] for name in steps_of}
-    for number in range(rounds):
-        names = list(steps_of) if number % 2 else list(reversed(steps_of))
-        for name in names:
-            started = time.perf_counter()
-            for _ in range(steps):
-                steps_of[name]()
-            synchronize()
-            seconds[name].append((time.perf_counter() - started) / steps)
-    return seconds
 
 
 def where_time_goes(accelerator, wrapped, optimizer, average, batch, *, steps: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
@@ -120,7 +100,7 @@ def where_time_goes(accelerator, wrapped, optimizer, average, batch, *, steps: i
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def make_side(name: str, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer, MovingAverage]:
+def make_side(name: str, device: torch.device) -> tuple[Any, torch.optim.Optimizer, MovingAverage]:
     torch.manual_seed(0)
     model = zoo.build(name, num_classes=NUM_CLASSES).to(device).train()
     optimizer = make_optimizer(model, OptimizerSection(name="sgd", lr=1e-6))
@@ -155,11 +135,6 @@ def resident_batch(name: str, images: int, size_px: Sequence[int]) -> Batch[Any]
     return Batch(pixels, sizes, targets, frames)
 
 
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def report(
     options: argparse.Namespace,
     device: torch.device,
@@ -167,42 +142,34 @@ def report(
     parts: dict[str, float],
     ratio: float,
 ) -> None:
-    quantiles = {
-        name: {"median_ms": 1e3 * statistics.median(v), "min_ms": 1e3 * min(v), "max_ms": 1e3 * max(v)}
-        for name, v in seconds.items()
-    }
     total = sum(parts.values())
     size = "x".join(map(str, options.size_px))
     print(f"{options.model}, {options.images} images of {size} px, {device}, {torch.get_num_threads()} threads")
-    for name, values in quantiles.items():
-        print(f"  {name:8} {values['median_ms']:8.1f} ms a step ({values['min_ms']:.1f} to {values['max_ms']:.1f})")
+    for name, values in seconds.items():
+        print(step_line(name, values))
     for name, value in parts.items():
         print(f"  {name:26} {value * 1e3:8.2f} ms  {value / total:6.1%}")
     print(f"step_overhead: ratio={ratio:.3f} (by hand / ours; 1 means that the engine costs nothing)")
-    facts = {
-        "command": "python benchmarks/step_overhead.py "
-        f"--model {options.model} --size_px {' '.join(map(str, options.size_px))} --images {options.images}",
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "date": time.strftime("%Y-%m-%d"),
-        "ratio": ratio,
-        "seconds": seconds,
-        "parts_s": parts,
-    }
-    RESULTS.mkdir(exist_ok=True)
     name = "step_overhead" if options.model == USUAL else f"step_overhead_{options.model}"
-    (RESULTS / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    facts = {"ratio": ratio, "seconds": seconds, "parts_s": parts}
+    write_result(name, f"step_overhead.py {chosen(options)}", facts)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def step_parser(description: str, *, steps: int) -> argparse.ArgumentParser:
+    """Of a benchmark of training steps on one resident batch."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=USUAL)
     parser.add_argument("--size_px", type=int, nargs="+", default=[192], help="side, or height and width")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=10)
-    return parser.parse_args()
+    parser.add_argument("--steps", type=int, default=steps)
+    return parser
+
+
+def chosen(options: argparse.Namespace) -> str:
+    """The options of `step_parser` as they are typed."""
+    size = " ".join(map(str, options.size_px))
+    return f"--model {options.model} --size_px {size} --images {options.images} --rounds {options.rounds} --steps {options.steps}"
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from accel_det.cli.auto_anchors import AnchorReport
 from accel_det.config.schema import Config, ModelSection
 from accel_det.data.defects import Defect
-from accel_det.data.loaders import TrainingStream
-from accel_det.data.order import Share, divide
+from accel_det.data.loaders import TrainingStream, evaluation_batches
+from accel_det.data.order import Share, divide, evaluation_slice
 from accel_det.data.sources import SetSpec
 from accel_det.engine.console import Console
 from accel_det.engine.evaluate import Evaluation
@@ -30,7 +31,7 @@ from accel_det.models.weights import LoadReport, freeze, load_weights
 from accel_det.models.zoo import OptionValue
 from accel_det.publish.info import ExportInfo, SplitInfo, TrainingInfo
 from accel_det.tasks.base import Task
-from accel_det.types import Batch
+from accel_det.types import Batch, Sample
 
 _MODULES = {"detection": "accel_det.cli.compose_detection", "reid": "accel_det.cli.compose_reid"}
 
@@ -59,6 +60,7 @@ class Report(Protocol):
 
 
 TableT = TypeVar("TableT", bound=Table)
+TargetT = TypeVar("TargetT")
 
 
 class Tables(NamedTuple, Generic[TableT]):
@@ -210,6 +212,33 @@ def share_of(config: Config, *, world: int, rank: int, measured_bound: int | Non
     bound = measured_bound if given == "auto" else given
     return Share(
         images, world, rank, divide(images_per_update=images, world=world, max_images_per_forward=bound, unit=unit)
+    )
+
+
+def validation_stream(
+    config: Config,
+    images: Dataset[Sample[TargetT]],
+    task: Task[TargetT, Any, Any],
+    accelerator: Accelerator,
+    *,
+    length: int,
+    size_of: Callable[[int], tuple[int, int]] | None = None,
+) -> Callable[[], Iterator[Batch[TargetT]]]:
+    """Gives, at every call, the batches of this process's share of a split, each image once.
+
+    Args:
+        length: of the whole split.
+        size_of: the size of an image in its batch, where it may have several.
+    """
+    indices = evaluation_slice(length, world=accelerator.num_processes, rank=accelerator.process_index)
+    return lambda: evaluation_batches(
+        images,
+        indices,
+        batch_size=config.evaluate.images_per_forward,
+        collate=task.collate,
+        workers=config.data.workers,
+        pin_memory=accelerator.device.type == "cuda",
+        size_of=size_of,
     )
 
 

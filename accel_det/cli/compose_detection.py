@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from accel_det.cli import turns
 from accel_det.cli.auto_anchors import replace_poor_anchors
-from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs
+from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs, validation_stream
 from accel_det.config.detection import DetectionConfig
 from accel_det.config.load import dump
 from accel_det.config.schema import Config
 from accel_det.data.check import check_tables
 from accel_det.data.collate import join_objects
-from accel_det.data.loaders import EvaluationImages, TrainingImages, TrainingStream, evaluation_batches
-from accel_det.data.order import Draw, Share, evaluation_slice
+from accel_det.data.loaders import EvaluationImages, TrainingImages, TrainingStream
+from accel_det.data.order import Draw, Share
 from accel_det.data.records import DetectionTable
 from accel_det.data.sources import open_split
 from accel_det.data.transforms import Augmentation, ResizeRule
@@ -190,8 +190,8 @@ def crowded_batches(
         samples = []
         for place in range(count):
             others = range(count + place * (members - 1), count + (place + 1) * (members - 1))
-            members_of = [order[place % len(order)], *(crowded[other % len(crowded)] for other in others)]
-            draws = [Draw(index, 0, mix(config.train.seed, index, place), canvas) for index in members_of]
+            indices = [order[place % len(order)], *(crowded[other % len(crowded)] for other in others)]
+            draws = [Draw(index, 0, mix(config.train.seed, index, place), canvas) for index in indices]
             samples.append(join_objects([images[draw] for draw in draws]))
         return task.collate(samples)
 
@@ -256,17 +256,9 @@ class DetectionParts:
         self, val: DetectionTable, task: DetectionTask, accelerator: Accelerator
     ) -> Callable[[], Iterator[Batch[BoxTarget]]]:
         rule = resize_rule(self.config)
+        size_of = (lambda index: rule.canvas(*val.size(index))) if rule.rectangular else None
         images = EvaluationImages(val, rule=rule)
-        indices = evaluation_slice(len(val), world=accelerator.num_processes, rank=accelerator.process_index)
-        return lambda: evaluation_batches(
-            images,
-            indices,
-            batch_size=self.config.evaluate.images_per_forward,
-            collate=task.collate,
-            workers=self.config.data.workers,
-            pin_memory=accelerator.device.type == "cuda",
-            size_of=(lambda index: rule.canvas(*val.size(index))) if rule.rectangular else None,
-        )
+        return validation_stream(self.config, images, task, accelerator, length=len(val), size_of=size_of)
 
     def costly_batches(self, train: DetectionTable, task: DetectionTask) -> Callable[[int], Batch[BoxTarget]]:
         return crowded_batches(self.config, train, task)

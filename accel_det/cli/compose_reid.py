@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs
+from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs, validation_stream
 from accel_det.cli.embed import model_line
 from accel_det.cli.retrieval_pictures import draw_retrieval
 from accel_det.config.load import dump
@@ -20,8 +20,8 @@ from accel_det.data.identity_check import check_identity_tables
 from accel_det.data.identity_images import IdentityEvaluationImages, IdentityImages
 from accel_det.data.identity_order import IdentityGroups
 from accel_det.data.identity_sources import open_identities
-from accel_det.data.loaders import TrainingStream, evaluation_batches
-from accel_det.data.order import Draw, EpochOrder, Share, Turns, evaluation_slice
+from accel_det.data.loaders import TrainingStream
+from accel_det.data.order import Draw, EpochOrder, Share, Turns
 from accel_det.draws import mix
 from accel_det.engine.console import Console
 from accel_det.engine.evaluate import Evaluation
@@ -141,15 +141,7 @@ class ReidParts:
         self, val: IdentityTable, task: ReidTask, accelerator: Accelerator
     ) -> Callable[[], Iterator[Batch[IdentityTarget]]]:
         images = IdentityEvaluationImages(val, size_px=self.size_px)
-        indices = evaluation_slice(len(val), world=accelerator.num_processes, rank=accelerator.process_index)
-        return lambda: evaluation_batches(
-            images,
-            indices,
-            batch_size=self.config.evaluate.images_per_forward,
-            collate=task.collate,
-            workers=self.config.data.workers,
-            pin_memory=accelerator.device.type == "cuda",
-        )
+        return validation_stream(self.config, images, task, accelerator, length=len(val))
 
     def costly_batches(self, train: IdentityTable, task: ReidTask) -> Callable[[int], Batch[IdentityTarget]]:
         images = self._images(train)

@@ -29,7 +29,7 @@ class IdentityAugmentSection(Section):
     crop: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="smallest share of the area that a random crop keeps; 1 crops nothing"
     )
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
+    degrees: Annotated[float, Field(ge=0, le=180)] = Field(
         0.0, description="angle by up to which the picture is turned, either way"
     )
     erase: Share = Field(0.0, description="probability of erasing a rectangle")

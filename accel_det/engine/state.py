@@ -66,9 +66,8 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: dict[str,
         parameter = parameters[name]
         device = parameter.device if value.ndim or _is_fused(optimizer) else torch.device("cpu")
         restored = value.to(device, copy=True)
-        if (
-            value.ndim and value.shape == parameter.shape
-        ):  # laid out as the optimizer made it, or the next step would round otherwise
+        # Laid out as the optimizer made it, or the next step would round otherwise.
+        if value.ndim and value.shape == parameter.shape:
             restored = torch.empty_like(parameter, dtype=value.dtype).copy_(restored)
         optimizer.state[parameter][key] = restored
 

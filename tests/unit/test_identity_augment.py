@@ -43,7 +43,7 @@ def change(image: Tensor, augmentation: IdentityAugmentation, seed: int) -> Tens
 # In the order in which they happen; jitter and grey share one pass over the pixels, so here they are one.
 CHANGES = {
     "crop": IdentityAugmentation(crop=0.5),
-    "rotate": IdentityAugmentation(rotate_degrees=30),
+    "turn": IdentityAugmentation(degrees=30),
     "auto_augment": IdentityAugmentation(auto_augment=0.7),
     "color": IdentityAugmentation(brightness=0.3, contrast=0.2, saturation=0.4, hue=0.1, gray=0.3),
     "local_gray": IdentityAugmentation(local_gray=0.7),
@@ -162,7 +162,7 @@ def test_padding_wider_than_the_picture_may_leave_nothing_of_it() -> None:
 @pytest.mark.parametrize("size", [(128, 64), (64, 128), (90, 90)])
 def test_a_turned_picture_shows_every_point_where_a_turn_about_the_middle_brings_it(size: tuple[int, int]) -> None:
     height, width = size
-    augmentation = IdentityAugmentation(rotate_degrees=40)
+    augmentation = IdentityAugmentation(degrees=40)
     turns = []
     for seed in range(30):
         turned = augment_identity(ramps(*size), size_px=size, augmentation=augmentation, seed=seed).double()

@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from accel_det.data.augment.color import Recolor, grey_out, random_blur, random_jitter, recolor
+from accel_det.data.augment.layers import Bounds, random_warp, warp_pixels
 from accel_det.data.augment.settings import Augmentation, generator
 from accel_det.data.resize import resize
 from accel_det.draws import mix
@@ -37,7 +37,7 @@ class IdentityAugmentation(NamedTuple):
 
     Attributes:
         crop: the smallest share of the picture's area, up to 1, that is cut out before it is resized; 1 takes it whole.
-        rotate_degrees: the picture is turned by up to so much, either way; what comes into it is its own mirror image.
+        degrees: the picture is turned by up to so much, either way; what comes into it is its own mirror image.
         auto_augment: probability of one of the 25 policies that AutoAugment found for ImageNet (Cubuk et al., 2019).
         brightness, contrast, saturation: a factor is drawn from 1 - x .. 1 + x.
         hue: the color wheel is turned by up to this share of a full turn, either way.
@@ -53,7 +53,7 @@ class IdentityAugmentation(NamedTuple):
     """
 
     crop: float = 1.0
-    rotate_degrees: float = 0.0
+    degrees: float = 0.0
     auto_augment: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
@@ -81,7 +81,7 @@ class IdentityPurpose:
     FLIP = 26
     PAD = 27
     ERASE = 28
-    ROTATE = 29
+    TURN = 29
 
 
 class Part(NamedTuple):
@@ -128,8 +128,7 @@ def augment_identity(
         part = random_part(*size, least_area=augmentation.crop, rng=generator(seed, IdentityPurpose.CROP))
         image = part.of(image)
     image = prepare_identity(image, size_px=size_px)
-    if augmentation.rotate_degrees:
-        image = _turned(image, augmentation.rotate_degrees, generator(seed, IdentityPurpose.ROTATE))
+    image = _turned(image, augmentation.degrees, generator(seed, IdentityPurpose.TURN))
     if _chosen(augmentation.auto_augment, seed, IdentityPurpose.AUTO_AUGMENT) is not None:
         image = _auto_augment(image, seed=mix(seed, IdentityPurpose.AUTO_AUGMENT, 1))
     image = recolor(image, _color(augmentation, seed))
@@ -210,14 +209,10 @@ def _color(augmentation: IdentityAugmentation, seed: int) -> Recolor | None:
 
 
 def _turned(image: Tensor, degrees: float, rng: np.random.Generator) -> Tensor:
-    angle = math.radians(rng.uniform(-degrees, degrees))
-    height, width = image.shape[-2:]
-    cos, sin = math.cos(angle), math.sin(angle)
-    # The grid counts in halves of a side, and a turn is one in pixels.
-    turn = torch.tensor([[[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]])
-    grid = F.affine_grid(turn, [1, 3, height, width], align_corners=False)
-    turned = F.grid_sample(image[None].float(), grid, padding_mode="reflection", align_corners=False)
-    return turned[0].round().to(torch.uint8)
+    height, width = int(image.shape[-2]), int(image.shape[-1])
+    middle, whole = (width / 2, height / 2), Bounds(0, 0, width, height)
+    turn = random_warp(Augmentation(degrees=degrees), center=middle, bounds=whole, rng=rng)
+    return image if turn is None else warp_pixels(image, turn, (height, width), outside="mirrored")
 
 
 def _gray_part(image: Tensor, rng: np.random.Generator) -> Tensor:

@@ -9,7 +9,7 @@ Letters: N boxes of all layers. Placements are of pixels of the picture on the p
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ def draw(scene: Scene, size: Canvas, augmentation: Augmentation, *, color: Recol
     pixels, placements = _draw_layers(scene, window, color)
     if scene.warp is not None:
         to_canvas = scene.warp @ _shift(window.left, window.top)
-        pixels = _warp_pixels(pixels, to_canvas, size)
+        pixels = warp_pixels(pixels, to_canvas, size)
     return Drawn(pixels, _place_objects(scene, placements, size, augmentation), placements)
 
 
@@ -220,8 +220,15 @@ def _source_span(start: float, stop: float, scale: float, length: int) -> tuple[
     return first, max(first + 1, min(length, math.ceil(stop / scale - 1e-6)))
 
 
-def _warp_pixels(pixels: Tensor, to_canvas: Matrix, size: Canvas) -> Tensor:
-    """(3, h, w) uint8 -> (3, *size) uint8, linear; grey where nothing comes from."""
+def warp_pixels(
+    pixels: Tensor, to_canvas: Matrix, size: Canvas, *, outside: Literal["grey", "mirrored"] = "grey"
+) -> Tensor:
+    """(3, h, w) uint8 -> (3, *size) uint8, linear.
+
+    Args:
+        to_canvas: (3, 3) homogeneous, pixels -> pixels of the canvas.
+        outside: what is seen beyond the edges.
+    """
     a = torch.from_numpy(np.linalg.inv(to_canvas))
     x = torch.arange(size[1], dtype=torch.float64) + 0.5
     y = torch.arange(size[0], dtype=torch.float64)[:, None] + 0.5
@@ -235,7 +242,8 @@ def _warp_pixels(pixels: Tensor, to_canvas: Matrix, size: Canvas) -> Tensor:
     grid = torch.stack((source_x * (2 / pixels.shape[-1]) - 1, source_y * (2 / pixels.shape[-2]) - 1), dim=-1)
     # About the padding value, because what lies outside counts as 0.
     values = pixels.float().sub_(PADDING_VALUE)[None]
-    sampled = torch.nn.functional.grid_sample(values, grid[None], padding_mode="zeros", align_corners=False)[0]
+    padding_mode = "zeros" if outside == "grey" else "reflection"
+    sampled = torch.nn.functional.grid_sample(values, grid[None], padding_mode=padding_mode, align_corners=False)[0]
     return sampled.add_(PADDING_VALUE + 0.5).clamp_(0, 255).to(torch.uint8)
 
 
