@@ -15,7 +15,7 @@ from accel_det.config.load import dump
 from accel_det.config.reid import ReidConfig
 from accel_det.config.schema import Config
 from accel_det.data.augment.identity import IdentityAugmentation
-from accel_det.data.identities import IdentityTable
+from accel_det.data.identities import IdentityTable, with_quarter_turns
 from accel_det.data.identity_check import check_identity_tables
 from accel_det.data.identity_images import IdentityEvaluationImages, IdentityImages
 from accel_det.data.identity_order import IdentityGroups
@@ -86,7 +86,7 @@ class ReidParts:
         report = check_identity_tables(
             train, val, [*found, *more], read_images=read_images, exclude_same_camera=exclude
         )
-        return Tables(train, val, report)
+        return Tables(with_quarter_turns(train) if data.quarter_turns else train, val, report)
 
     def open_validation(self, info: ExportInfo) -> IdentityTable:
         assert isinstance(info, EmbedderInfo)

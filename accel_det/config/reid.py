@@ -53,6 +53,11 @@ class IdentityData(DataSection):
         [256, 128], min_length=2, max_length=2, description="height and width of the network's input"
     )
     augment: IdentityAugmentSection = IdentityAugmentSection()
+    quarter_turns: bool = Field(
+        False,
+        description="every training picture turned by 90, 180 and 270 degrees as well, each turn as another identity; for "
+        "characters and the like, not for people",
+    )
     order: Literal["groups", "shuffled", "sequential"] = Field(
         "groups",
         description="groups of some pictures of some identities, which losses that compare pictures need; every picture once "

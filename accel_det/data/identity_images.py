@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,6 +19,7 @@ class PictureTable(Protocol):
     def name(self, index: int) -> str: ...
     def image_bytes(self, index: int) -> bytes: ...
     def target(self, index: int) -> IdentityTarget: ...
+    def quarter_turns(self, index: int) -> int: ...
 
 
 class IdentityImages(Dataset[Sample[IdentityTarget]]):
@@ -70,10 +72,11 @@ class IdentityEvaluationImages(Dataset[Sample[IdentityTarget]]):
 
 
 def _read(table: PictureTable, index: int) -> tuple[Tensor, str]:
-    """A picture (3, H, W) uint8 and its name.
+    """A picture (3, H, W) uint8, turned as the table says, and its name.
 
     Raises:
         ValueError: the file cannot be read, or is no image; the message names it.
     """
     name = table.name(index)
-    return decode(table.image_bytes(index), name=name), name
+    image = decode(table.image_bytes(index), name=name)
+    return torch.rot90(image, table.quarter_turns(index), (1, 2)), name

@@ -24,11 +24,12 @@ AUGMENTATION = IdentityAugmentation(flip=0.5, pad_px=4, erase=0.5, auto_augment=
 class Album:
     """PNG files in memory of 2 pictures per identity and of every shape; some may be spoiled."""
 
-    def __init__(self, length: int, *, spoiled: Mapping[int, bytes] | None = None) -> None:
+    def __init__(self, length: int, *, spoiled: Mapping[int, bytes] | None = None, quarter_turns: int = 0) -> None:
         rng = np.random.default_rng(0)
         shapes = rng.integers(10, 150, (length, 2)).tolist()
         self.pixels = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in shapes]
         self._spoiled = dict(spoiled or {})
+        self._quarter_turns = quarter_turns
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -43,6 +44,9 @@ class Album:
 
     def target(self, index: int) -> IdentityTarget:
         return IdentityTarget(index // 2, index % 2, Role.GALLERY)
+
+    def quarter_turns(self, index: int) -> int:
+        return self._quarter_turns
 
 
 def test_a_training_sample_is_what_its_draw_says() -> None:
@@ -83,6 +87,16 @@ def test_the_placement_of_evaluation_leads_from_the_corners_of_the_file_to_those
         corners = torch.tensor([[0, 0, frame.width, frame.height]], dtype=torch.float64)
         placed = boxes.place(corners, frame.placement)[0]
         assert placed.tolist() == pytest.approx([0, 0, SIZE[1], SIZE[0]])
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_picture_is_turned_before_it_is_resized_and_augmented(turns: int) -> None:
+    album = Album(3, quarter_turns=turns)
+    draw = Draw(2, epoch=0, seed=5)
+    file = torch.from_numpy(np.rot90(album.pixels[2], turns).copy()).permute(2, 0, 1)
+    sample = IdentityImages(album, size_px=SIZE, augmentation=AUGMENTATION)[draw]
+    assert torch.equal(sample.image, augment_identity(file, size_px=SIZE, augmentation=AUGMENTATION, seed=draw.seed))
+    assert (sample.frame.height, sample.frame.width) == file.shape[1:]
 
 
 def test_a_draw_with_a_size_of_its_own_has_it() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from identity_trees import kinds, market_names, opened, rows, write_pictures
 
-from accel_det.data.identities import IdentityTable
+from accel_det.data.identities import IdentityTable, with_quarter_turns
 from accel_det.data.identity_sources import IDENTITY_FORMATS, held_out_identities, open_identities
 from accel_det.data.sources import SetSpec
 from accel_det.types import IdentityTarget, Role
@@ -71,6 +71,29 @@ def test_a_table_survives_pickling_and_an_index_beyond_it_is_refused(tmp_path: P
     (tmp_path / "bounding_box_train/0001_c1s1_000151_00.jpg").unlink()
     with pytest.raises(ValueError, match=r"0001_c1s1_000151_00\.jpg: cannot be read"):
         table.image_bytes(0)
+
+
+def test_each_quarter_turn_of_a_picture_is_of_an_identity_of_its_own(tmp_path: Path) -> None:
+    write_pictures(tmp_path, market_names([1, 0, 2]))
+    table, _ = open_identities({"m": market(tmp_path)}, "m:train", training=False)
+    assert table.labels().tolist() == [-1, -1, 0, 0, 1, 1]  # identity 0 is a distractor
+    turned = with_quarter_turns(table)
+    assert len(turned) == 24 and turned.paths() == table.paths() * 4
+    assert turned.identities == (
+        "m/0001", "m/0002",
+        "m/0001 turned by 90 degrees", "m/0002 turned by 90 degrees",
+        "m/0001 turned by 180 degrees", "m/0002 turned by 180 degrees",
+        "m/0001 turned by 270 degrees", "m/0002 turned by 270 degrees",
+    )  # fmt: skip
+    for index in range(24):
+        turns, upright = divmod(index, 6)
+        label, camera, role = table.target(upright)
+        assert turned.quarter_turns(index) == turns and turned.image_bytes(index) == table.image_bytes(upright)
+        assert turned.target(index) == IdentityTarget(-1 if label < 0 else label + 2 * turns, camera, role)
+    assert turned.name(23) == f"{table.name(5)} turned by 270 degrees"
+    assert len(set(turned.names())) == 24 and turned.fingerprint != table.fingerprint
+    again = pickle.loads(pickle.dumps(turned))
+    assert rows(again) == rows(turned) and again.quarter_turns(23) == 3
 
 
 def test_the_fingerprint_is_of_names_identities_cameras_and_roles(tmp_path: Path) -> None:
