@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from accel_det.cli.auto_anchors import AnchorReport
 from accel_det.config.schema import Config, ModelSection
 from accel_det.data.defects import Defect
-from accel_det.data.loaders import TrainingStream, evaluation_batches
+from accel_det.data.loaders import Deliver, TrainingStream, evaluation_batches
 from accel_det.data.order import Share, divide, evaluation_slice
 from accel_det.data.sources import SetSpec
 from accel_det.engine.console import Console
@@ -223,12 +223,14 @@ def validation_stream(
     *,
     length: int,
     size_of: Callable[[int], tuple[int, int]] | None = None,
+    deliver: Deliver | None = None,
 ) -> Callable[[], Iterator[Batch[TargetT]]]:
     """Gives, at every call, the batches of this process's share of a split, each image once.
 
     Args:
         length: of the whole split.
         size_of: the size of an image in its batch, where it may have several.
+        deliver: brings the images, where they are streamed.
     """
     indices = evaluation_slice(length, world=accelerator.num_processes, rank=accelerator.process_index)
     return lambda: evaluation_batches(
@@ -239,6 +241,7 @@ def validation_stream(
         workers=config.data.workers,
         pin_memory=accelerator.device.type == "cuda",
         size_of=size_of,
+        deliver=deliver,
     )
 
 
@@ -254,6 +257,7 @@ def set_specs(config: Config) -> dict[str, SetSpec]:
             holdout=section.holdout,
             accept=tuple(section.accept),
             parameters=section.parameters,
+            streaming=config.data.streaming,
         )
         for name, section in config.data.sets.items()
     }

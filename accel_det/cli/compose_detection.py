@@ -16,10 +16,12 @@ from accel_det.config.load import dump
 from accel_det.config.schema import Config
 from accel_det.data.check import check_tables
 from accel_det.data.collate import join_objects
+from accel_det.data.formats.raw import StreamedImages
 from accel_det.data.loaders import EvaluationImages, TrainingImages, TrainingStream
 from accel_det.data.order import Draw, Share
 from accel_det.data.records import DetectionTable
 from accel_det.data.sources import open_split
+from accel_det.data.stream_feed import StreamFeed, evaluation_feed
 from accel_det.data.transforms import Augmentation, ResizeRule
 from accel_det.draws import mix
 from accel_det.engine.console import Console
@@ -33,6 +35,9 @@ from accel_det.models.test_time import with_views
 from accel_det.publish.info import DetectorInfo, ExportInfo
 from accel_det.tasks.detection import DetectionTask
 from accel_det.types import Batch, BoxTarget, DetectionRow
+
+_COMPANIONS = 15
+"""Images of its window that come with a streamed one for mosaics: fewer would meet too often, more are more to send."""
 
 
 def open_tables(config: DetectionConfig, *, read_images: bool = False) -> Tables[DetectionTable]:
@@ -164,6 +169,18 @@ def training_images(config: DetectionConfig, table: DetectionTable) -> TrainingI
     )
 
 
+def training_feed(config: DetectionConfig, images: StreamedImages) -> StreamFeed:
+    """Brings streamed images, with others of their window where augmentation puts several into one."""
+    augment = config.data.augment
+    several = augment.mosaic or augment.copy_paste
+    return StreamFeed(
+        images,
+        turns.stream_turns(config, images),
+        seed=config.train.seed,
+        companions=_COMPANIONS if several else 0,
+    )
+
+
 def crowded_batches(
     config: DetectionConfig, table: DetectionTable, task: DetectionTask
 ) -> Callable[[int], Batch[BoxTarget]]:
@@ -243,6 +260,7 @@ class DetectionParts:
     def training_stream(
         self, train: DetectionTable, task: DetectionTask, *, share: Share, pin_memory: bool
     ) -> TrainingStream[BoxTarget]:
+        images = train.streamed
         return TrainingStream(
             training_images(self.config, train),
             order=turns.update_order(self.config, train, multiple_px=task.multiple_px),
@@ -250,6 +268,7 @@ class DetectionParts:
             collate=task.collate,
             workers=self.config.data.workers,
             pin_memory=pin_memory,
+            open_feed=None if images is None else lambda: training_feed(self.config, images),
         )
 
     def validation_stream(
@@ -258,7 +277,10 @@ class DetectionParts:
         rule = resize_rule(self.config)
         size_of = (lambda index: rule.canvas(*val.size(index))) if rule.rectangular else None
         images = EvaluationImages(val, rule=rule)
-        return validation_stream(self.config, images, task, accelerator, length=len(val), size_of=size_of)
+        deliver = None if val.streamed is None else evaluation_feed(val.streamed, window=self.config.data.stream_window)
+        return validation_stream(
+            self.config, images, task, accelerator, length=len(val), size_of=size_of, deliver=deliver
+        )
 
     def costly_batches(self, train: DetectionTable, task: DetectionTask) -> Callable[[int], Batch[BoxTarget]]:
         return crowded_batches(self.config, train, task)

@@ -6,15 +6,30 @@ from typing import Literal
 from accel_det.config.detection import DetectionConfig
 from accel_det.data.balance import ClassBalanced, Weighted, image_weights
 from accel_det.data.canvases import Canvases, LikeAspects, SizeRule
+from accel_det.data.formats.raw import StreamedImages
 from accel_det.data.order import EpochOrder, Turns
 from accel_det.data.proposals import read_proposals
 from accel_det.data.records import DetectionTable
+from accel_det.data.stream_feed import shard_lengths
+from accel_det.data.stream_order import StreamTurns, plan_streams
 
 
 def epoch_order(config: DetectionConfig, table: DetectionTable) -> EpochOrder:
     """Which image has its turn when; `length` is the turns of an epoch."""
     order, seed = config.data.order, config.train.seed
-    return EpochOrder(len(table), seed=seed, shuffle=order == "shuffled", turns=_turns(order, table, seed=seed))
+    turns = _turns(order, table, seed=seed) if table.streamed is None else stream_turns(config, table.streamed)
+    return EpochOrder(len(table), seed=seed, shuffle=order == "shuffled", turns=turns)
+
+
+def stream_turns(config: DetectionConfig, images: StreamedImages) -> StreamTurns:
+    """The order of streamed images, which are read a window of neighbours at a time."""
+    plan = plan_streams(
+        images_per_update=config.train.images_per_update,
+        most_streams=config.data.streams,
+        window=config.data.stream_window,
+    )
+    shuffle = config.data.order == "shuffled"
+    return StreamTurns(shard_lengths(images), plan, seed=config.train.seed, shuffle=shuffle)
 
 
 def turns_per_epoch(config: DetectionConfig, table: DetectionTable) -> int:
@@ -65,6 +80,12 @@ def describe(config: DetectionConfig, table: DetectionTable) -> list[str]:
         lines.append(f"sizes: {', '.join(map(str, resize.train_sizes_px))} px, drawn for every {every}")
     if resize.rectangular:
         lines.append("sizes: rectangles of the common aspect of each update's images")
+    if table.streamed is not None:
+        plan = stream_turns(config, table.streamed).plan
+        shards = len(table.streamed.shards.lengths)
+        lines.append(
+            f"streaming: {shards} shard(s) read at {plan.streams} place(s), a window of {plan.window} images at each"
+        )
     if table.given is not None:
         lines.append(f"proposals: {len(table.given.boxes)} regions for {len(table)} images to train on")
     return lines
@@ -81,6 +102,9 @@ def agreement(config: DetectionConfig, table: DetectionTable) -> dict[str, objec
         "data.resize.train_sizes_px": resize.train_sizes_px or None,
         "data.resize.draw_size_every": resize.draw_size_every if resize.train_sizes_px else None,
         "data.resize.rectangular": resize.rectangular or None,
+        "data.streaming": config.data.streaming or None,
+        "data.streams": config.data.streams if config.data.streaming else None,
+        "data.stream_window": config.data.stream_window if config.data.streaming else None,
         "the training data (fingerprint)": table.fingerprint,
         "the proposals (fingerprint)": table.given.fingerprint() if table.given else None,
     }

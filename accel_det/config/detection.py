@@ -75,6 +75,19 @@ class DetectionData(DataSection):
         return self
 
     @model_validator(mode="after")
+    def _a_stream_is_read_in_its_order(self) -> Self:
+        if self.streaming and self.order not in ("shuffled", "sequential"):
+            raise ValueError(
+                f"order is {self.order}, which asks for images from all over the data, but streaming is true: set order to "
+                "shuffled, or streaming to false"
+            )
+        if self.streaming and self.resize.rectangular:
+            raise ValueError(
+                "resize.rectangular brings images of like aspect together, which streaming cannot: set one of them to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_mosaic_needs_a_letterbox(self) -> Self:
         if self.augment.mosaic and self.resize.mode != "letterbox":
             raise ValueError(

@@ -69,6 +69,12 @@ class IdentityData(DataSection):
         False, description="the pictures of an identity in a group are of as many cameras as can be; for order: groups"
     )
 
+    @model_validator(mode="after")
+    def _not_streamed(self) -> Self:
+        if self.streaming:
+            raise ValueError("streaming is for task: detection so far: set it to false")
+        return self
+
     @property
     def group_images(self) -> int:
         """Pictures of a group; 0 where the order has none."""

@@ -54,6 +54,16 @@ class DataSection(Section):
     train: str = Field(description="what to train on, `name:split`; several joined with `+`")
     val: str = Field(description="what to evaluate on, `name:split`; several joined with `+`")
     workers: Annotated[int, Field(ge=0)] = Field(2, description="processes per process that decode images; 0 uses none")
+    streaming: bool = Field(
+        False, description="leave the images in their shards, local or remote, until their turn comes; for format: hub"
+    )
+    streams: Positive = Field(
+        16, description="places of the shards that are read at once, over all processes; for streaming"
+    )
+    stream_window: Positive = Field(
+        64,
+        description="neighbouring images of a stream that are shuffled together, and so are in memory; for streaming",
+    )
 
 
 class OptimizerSection(Section):

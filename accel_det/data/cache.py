@@ -1,4 +1,4 @@
-"""Tables that have been drawn or cut before, in the user's cache folder."""
+"""Tables that have been drawn, cut or gathered before, in the user's cache folder."""
 
 import contextlib
 import hashlib
@@ -27,6 +27,16 @@ def cached(
     code: Sequence[Path],
     folder: str,
 ) -> datasets.Dataset:
+    """The table of these parameters as a data set; see `cached_table`."""
+    table = cached_table(parameters, draw, code=code, folder=folder)
+    # The fingerprint is given, or `datasets` would read the whole table to make one.
+    fingerprint = _key(parameters, code)[:16]
+    return datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=fingerprint)
+
+
+def cached_table(
+    parameters: Mapping[str, int | float | str], draw: Callable[[], pa.Table], *, code: Sequence[Path], folder: str
+) -> pa.Table:
     """The table of these parameters, drawn if no whole file of it is in the cache.
 
     A file is an Arrow stream followed by its sha256, so that a damaged one is noticed, and drawn again. It is mapped into
@@ -38,8 +48,7 @@ def cached(
         code: the sources that draw it, always in the same order.
         folder: of the cache, for tables of this kind.
     """
-    key = _key(parameters, code)
-    path = cache_folder(folder) / f"{key}.arrow"
+    path = cache_folder(folder) / f"{_key(parameters, code)}.arrow"
     table = _read(path)
     if table is None:
         with _locked(path.with_suffix(".lock")):
@@ -47,8 +56,7 @@ def cached(
             if table is None:
                 table = draw()
                 _write(path, table)
-    # The fingerprint is given, or `datasets` would read the whole table to make one.
-    return datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=key[:16])
+    return table
 
 
 def source_of(part: Callable[..., object]) -> Path:

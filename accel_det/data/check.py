@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from accel_det.data.decode import decode
@@ -116,17 +115,17 @@ def check_tables(
 
 
 def _find_leakage(train: DetectionTable, val: DetectionTable, *, findings: Findings) -> None:
-    """Files of one content on both sides, and files of one name; only files of equal size are read."""
+    """Files of one content on both sides, and files of one name; only files of equal size are read, and none of a stream."""
     by_length: dict[int, list[int]] = {}
     names: dict[str, int] = {}
     for index in range(len(train)):
-        by_length.setdefault(_length(train, index), []).append(index)
+        by_length.setdefault(train.image_length(index), []).append(index)
         names.setdefault(source_name(train.name(index)), index)
     digests: dict[str, int] = {}
     hashed: set[int] = set()
     for index in range(len(val)):
         name = val.name(index)
-        length = _length(val, index)
+        length = val.image_length(index)
         if length >= 0 and length in by_length:
             if length not in hashed:
                 hashed.add(length)
@@ -139,17 +138,6 @@ def _find_leakage(train: DetectionTable, val: DetectionTable, *, findings: Findi
         same = names.get(source_name(name))
         if same is not None:
             findings.add("same_name", file=name, value=f"as {train.name(same)} in train, with other bytes")
-
-
-def _length(table: DetectionTable, index: int) -> int:
-    """Bytes of the encoded image; -1 where the file has gone."""
-    path = table.path(index)
-    if path is None:
-        return len(table.image_bytes(index))
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return -1
 
 
 def _digest(table: DetectionTable, index: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from accel_det.data.decode import MAX_PIXELS, image_header
 from accel_det.data.defects import Findings
-from accel_det.data.formats.raw import UNKNOWN_SIDE, Bools, Floats, Ints, RawSplit
+from accel_det.data.formats.raw import UNKNOWN_SIDE, Bools, Floats, Ints, RawSplit, StreamedImages
 
 ROUNDING_PX = 0.5
 """A box may stick out of its image by so many pixels before it counts as a defect; it is clipped all the same."""
@@ -38,6 +38,7 @@ class CleanSplit(NamedTuple):
         records: (A,) number of the record, for messages.
         annotation_files: of each image, for messages.
         record_word: what records count.
+        streamed: where the images are, if neither `files` nor `images` says it.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +54,7 @@ class CleanSplit(NamedTuple):
     records: Ints
     annotation_files: list[str]
     record_word: str
+    streamed: StreamedImages | None = None
 
 
 def clean(raw: RawSplit, *, findings: Findings, max_pixels: int = MAX_PIXELS) -> CleanSplit:
@@ -89,11 +91,14 @@ def clean(raw: RawSplit, *, findings: Findings, max_pixels: int = MAX_PIXELS) ->
         records=objects.records,
         annotation_files=raw.annotation_files,
         record_word=objects.record_word,
+        streamed=raw.streamed,
     )
 
 
 def _measure(raw: RawSplit, *, findings: Findings, max_pixels: int) -> Ints:
     """(I, 2) height and width of the upright files, from their headers; -1 where an image cannot be used."""
+    if raw.streamed is not None:
+        return _measured(raw, raw.streamed, findings=findings)
     sizes = np.full((len(raw.names), 2), _UNUSABLE, np.int64)
     for index, name in enumerate(raw.names):
         source: bytes | str
@@ -119,6 +124,16 @@ def _measure(raw: RawSplit, *, findings: Findings, max_pixels: int) -> Ints:
         if turn != 1 and not (known and turn >= 5 and height != width):
             findings.add("exif_orientation", file=where, record=name, value=f"EXIF orientation {turn}")
         sizes[index] = height, width
+    return sizes
+
+
+def _measured(raw: RawSplit, streamed: StreamedImages, *, findings: Findings) -> Ints:
+    """As `_measure`, of images that were measured when their shards were indexed."""
+    sizes = raw.sizes.copy()
+    for index, fault in enumerate(streamed.faults):
+        if fault:
+            findings.add("unreadable_file", file=raw.annotation_files[index], record=raw.names[index], value=fault)
+            sizes[index] = _UNUSABLE
     return sizes
 
 

@@ -5,8 +5,8 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,12 +16,14 @@ from accel_det.boxes import place
 from accel_det.data.augment.settings import PROPOSAL_LABEL
 from accel_det.data.decode import decode
 from accel_det.data.order import Draw, Share, UpdateOrder, positions
+from accel_det.data.stream_feed import Delivered, Feed
 from accel_det.data.transforms import Augmentation, ResizeRule, augment_from, prepare_image
 from accel_det.types import Batch, BoxTarget, Frame, Sample
 
 TargetT = TypeVar("TargetT")
 BatchT = TypeVar("BatchT")
 Collate = Callable[[Sequence[Sample[TargetT]]], Batch[TargetT]]
+Deliver = Callable[[Sequence[Sequence[int]]], Iterator[list[Delivered[int]]]]
 
 
 class BoxTable(Protocol):
@@ -63,12 +65,14 @@ class TrainingImages(Dataset[Sample[BoxTarget]]):
         self._augmentation = augmentation
         self._plain_from_epoch = math.inf if plain_from_epoch is None else plain_from_epoch
 
-    def __getitem__(self, draw: Draw) -> Sample[BoxTarget]:
+    def __getitem__(self, key: Draw | Delivered[Draw]) -> Sample[BoxTarget]:
+        draw = key.key if isinstance(key, Delivered) else key
         plain = draw.epoch >= self._plain_from_epoch
-        pictures = _Pictures(self._table)
+        pictures = _Pictures(self._table, key if isinstance(key, Delivered) else None)
+        own = 0 if isinstance(key, Delivered) else draw.index
         pixels, target, placement = augment_from(
             pictures,
-            draw.index,
+            own,
             rule=self._rule,
             augmentation=self._augmentation.plain() if plain else self._augmentation,
             seed=draw.seed,
@@ -76,22 +80,26 @@ class TrainingImages(Dataset[Sample[BoxTarget]]):
         )
         given = target.labels == PROPOSAL_LABEL
         proposals = None if self._table.proposals(draw.index) is None else target.boxes[given]
-        height, width = pictures.size(draw.index)
+        height, width = pictures.size(own)
         frame = Frame(draw.index, self._table.name(draw.index), height, width, placement, draw.seed)
         return Sample(pixels, target.keep(~given), frame, proposals)
 
 
 class _Pictures:
-    """The images of a table for one sample; given regions are among their objects, under a label of their own."""
+    """The images that a sample may be made of: those of a table, or those that were delivered.
 
-    def __init__(self, table: BoxTable) -> None:
+    Given regions are among their objects, under a label of their own.
+    """
+
+    def __init__(self, table: BoxTable, delivered: Delivered[Draw] | None) -> None:
         self._table = table
+        self._delivered = delivered
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._table) if self._delivered is None else len(self._delivered.members)
 
     def size(self, index: int) -> tuple[int, int]:
-        return self._table.size(index)
+        return self._table.size(self._in_table(index))
 
     def image(self, index: int) -> Tensor:
         """Decode an image.
@@ -99,8 +107,10 @@ class _Pictures:
         Raises:
             ValueError: not an image, or of another size than the table says.
         """
+        index = self._in_table(index)
         name = self._table.name(index)
-        image = decode(self._table.image_bytes(index), name=name)
+        data = self._table.image_bytes(index) if self._delivered is None else self._delivered.images[index]
+        image = decode(data, name=name)
         height, width = (int(side) for side in image.shape[-2:])
         if (height, width) != self._table.size(index):
             expected = "x".join(str(side) for side in reversed(self._table.size(index)))
@@ -110,6 +120,7 @@ class _Pictures:
         return image
 
     def target(self, index: int) -> BoxTarget:
+        index = self._in_table(index)
         found, given = self._table.truth(index), self._table.proposals(index)
         if given is None:
             return found
@@ -121,6 +132,9 @@ class _Pictures:
             torch.cat((found.areas, torch.zeros(count))),
         )
 
+    def _in_table(self, index: int) -> int:
+        return index if self._delivered is None else self._delivered.members[index]
+
 
 class EvaluationImages(Dataset[Sample[BoxTarget]]):
     """`images[index]` is a decoded, resized sample whose target stays in pixels of the file, as metrics want it."""
@@ -129,9 +143,11 @@ class EvaluationImages(Dataset[Sample[BoxTarget]]):
         self._table = table
         self._rule = rule
 
-    def __getitem__(self, index: int) -> Sample[BoxTarget]:
+    def __getitem__(self, key: int | Delivered[int]) -> Sample[BoxTarget]:
+        index = key.key if isinstance(key, Delivered) else key
         name = self._table.name(index)
-        image = decode(self._table.image_bytes(index), name=name)
+        data = key.images[index] if isinstance(key, Delivered) else self._table.image_bytes(index)
+        image = decode(data, name=name)
         height, width = image.shape[-2:]
         pixels, placement = prepare_image(image, self._rule)
         given = self._table.proposals(index)
@@ -148,6 +164,7 @@ class TrainingStream(Generic[TargetT]):
         share: what part of each update this process takes.
         workers: processes that decode and augment; 0 does it in this process.
         pin_memory: page-locked batches, for copies to a GPU that do not wait.
+        open_feed: makes what brings the images, where they are streamed.
     """
 
     def __init__(
@@ -159,6 +176,7 @@ class TrainingStream(Generic[TargetT]):
         collate: Collate[TargetT],
         workers: int,
         pin_memory: bool,
+        open_feed: Callable[[], Feed] | None = None,
     ) -> None:
         self._images = images
         self._order = order
@@ -166,10 +184,13 @@ class TrainingStream(Generic[TargetT]):
         self._collate = collate
         self._workers = workers
         self._pin_memory = pin_memory
+        self._open_feed = open_feed
 
     def first_batch(self) -> Batch[TargetT]:
         """The first micro-batch of this process in the first update, whatever step a run is at."""
-        return self._collate([self._images[draw] for draw in self._order.draws(0, positions(0, 0, self._share))])
+        sampler = _UpdateSampler(self._order, self._share, 0, self._open_feed)
+        with contextlib.closing(iter(sampler)) as batches:
+            return self._collate([self._images[key] for key in next(batches)])
 
     def updates(self, start_step: int) -> Iterator[list[Batch[TargetT]]]:
         """The micro-batches of update `start_step`, then of the next, without end.
@@ -177,7 +198,7 @@ class TrainingStream(Generic[TargetT]):
         Raises:
             ValueError: where an image cannot be read, with the line that says which and why.
         """
-        sampler = _UpdateSampler(self._order, self._share, start_step)
+        sampler = _UpdateSampler(self._order, self._share, start_step, self._open_feed)
         with _reading(_loader(self._images, sampler, self._collate, self._workers, self._pin_memory)) as batches:
             while True:
                 yield [_checked(next(batches)) for _ in range(self._share.micro_batches)]
@@ -192,43 +213,55 @@ def evaluation_batches(
     workers: int,
     pin_memory: bool,
     size_of: Callable[[int], tuple[int, int]] | None = None,
+    deliver: Deliver | None = None,
 ) -> Iterator[Batch[TargetT]]:
     """The given samples, once: in order, the last batch may be smaller; or, given sizes, those of one size together.
 
     Args:
         size_of: the size of a sample in its batch, where it may have several. No image is padded for the sake of another
             then, so what is found in it does not depend on the others.
+        deliver: brings the images of every batch, where they are streamed; without sizes only.
     """
     groups: dict[tuple[int, int], list[int]] = {}
     for index in indices:
         groups.setdefault((0, 0) if size_of is None else size_of(index), []).append(index)
     chunks = [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
-    loader = _loader(images, _ListSampler(chunks), collate, min(workers, len(chunks)), pin_memory)
+    loader = _loader(images, _ListSampler(chunks, deliver), collate, min(workers, len(chunks)), pin_memory)
     with _reading(loader) as batches:
         for batch in batches:
             yield _checked(batch)
 
 
-class _UpdateSampler(Sampler[list[Draw]]):
-    def __init__(self, order: UpdateOrder, share: Share, start_step: int) -> None:
+class _UpdateSampler(Sampler["Sequence[Draw | Delivered[Draw]]"]):
+    def __init__(self, order: UpdateOrder, share: Share, start_step: int, open_feed: Callable[[], Feed] | None) -> None:
         self._order = order
         self._share = share
         self._start_step = start_step
+        self._open_feed = open_feed
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        step = self._start_step
-        while True:
-            for micro_batch in range(self._share.micro_batches):
-                yield self._order.draws(step, positions(step, micro_batch, self._share))
-            step += 1
+    def __iter__(self) -> Generator[Sequence[Draw | Delivered[Draw]], None, None]:
+        # The feed begins here, not before, because its threads must not be there when the workers are forked.
+        feed = None if self._open_feed is None else self._open_feed()
+        try:
+            step = self._start_step
+            while True:
+                for micro_batch in range(self._share.micro_batches):
+                    where = positions(step, micro_batch, self._share)
+                    draws = self._order.draws(step, where)
+                    yield draws if feed is None else feed.deliver(where, draws)
+                step += 1
+        finally:
+            if feed is not None:
+                feed.close()
 
 
-class _ListSampler(Sampler[list[int]]):
-    def __init__(self, chunks: list[list[int]]) -> None:
+class _ListSampler(Sampler["Sequence[int | Delivered[int]]"]):
+    def __init__(self, chunks: list[list[int]], deliver: Deliver | None) -> None:
         self._chunks = chunks
+        self._deliver = deliver
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._chunks)
+    def __iter__(self) -> Iterator[Sequence[int | Delivered[int]]]:
+        return iter(self._chunks) if self._deliver is None else self._deliver(self._chunks)
 
 
 class _Guarded(Dataset["Sample[TargetT] | Failure"]):
@@ -237,7 +270,7 @@ class _Guarded(Dataset["Sample[TargetT] | Failure"]):
     def __init__(self, images: Dataset[Sample[TargetT]]) -> None:
         self._images = images
 
-    def __getitem__(self, key: Draw | int) -> "Sample[TargetT] | Failure":
+    def __getitem__(self, key: object) -> "Sample[TargetT] | Failure":
         try:
             return self._images[key]
         except (ValueError, OSError) as error:
@@ -262,7 +295,7 @@ def _checked(batch: "Batch[TargetT] | Failure") -> "Batch[TargetT]":
 
 def _loader(
     images: Dataset[Sample[TargetT]],
-    sampler: Sampler[list[Draw]] | Sampler[list[int]],
+    sampler: Sampler[Any],
     collate: Collate[TargetT],
     workers: int,
     pin_memory: bool,

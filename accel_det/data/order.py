@@ -8,17 +8,18 @@ turns of an epoch, where the permutation of that epoch says which sample it is. 
 with B the images per update of all processes, so nothing is dropped, padded or skipped. In the usual orders n is the number of
 samples, and each comes once per epoch; those of `balance.py` give some samples several turns.
 
-Streamed data: a fixed number of virtual streams, chosen by the configuration and not by the machine, read their shards in a
-seeded order through a bounded shuffle whose choices are functions of (seed, epoch, stream, counter). Streams take turns.
+Streamed data have an order of the same kind, whose turns ask for rows that lie close together: `stream_order.py`.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel_det.draws import mix
+
+ValueT = TypeVar("ValueT")
 
 
 def permutation(length: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -171,7 +172,7 @@ class EpochOrder:
         return [self.draw(position) for position in positions]
 
 
-def forget_oldest(orders: dict[int, NDArray[np.int64]]) -> None:
+def forget_oldest(orders: dict[int, ValueT]) -> None:
     """Make room for another epoch: two are enough, because an update may lie in both."""
     if len(orders) == 2:
         del orders[min(orders)]
@@ -192,75 +193,6 @@ def evaluation_slice(length: int, *, world: int, rank: int) -> range:
 def steps_until_epoch(epoch: float, *, length: int, images_per_update: int) -> int:
     """The number of updates after which `epoch` epochs have been consumed, rounded up."""
     return -int(-epoch * length // images_per_update)
-
-
-# Streams ------------------------------------------------------------------------------------------------------------
-
-
-def shards_of_stream(stream: int, *, num_streams: int, num_shards: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The shards that a virtual stream reads in an epoch, in order; each shard belongs to exactly one stream."""
-    return permutation(num_shards, seed=mix(seed, 1), epoch=epoch)[stream::num_streams]
-
-
-def bounded_shuffle(
-    length: int, *, buffer_size: int, seed: int, epoch: int, stream: int, start: int = 0
-) -> Iterator[int]:
-    """The order in which a stream of `length` rows leaves a shuffle buffer: row numbers, from output `start` on.
-
-    The slot that is emptied at each output is a hash of (seed, epoch, stream, output number), so the order is the same for
-    whoever computes it. Memory is `buffer_size` integers; only integers are replayed to reach `start`.
-    """
-    key = mix(seed, epoch, stream)
-    buffer = list(range(min(buffer_size, length)))
-    next_row = len(buffer)
-    for counter in range(length):
-        slot = mix(key, counter) % len(buffer)
-        row = buffer[slot]
-        if next_row < length:
-            buffer[slot] = next_row
-            next_row += 1
-        else:
-            buffer[slot] = buffer[-1]
-            buffer.pop()
-        if counter >= start:
-            yield row
-
-
-class StreamTurn(NamedTuple):
-    """Whose turn it is: the stream, and how many rows it has given before in this epoch."""
-
-    stream: int
-    counter: int
-
-
-def stream_turn(position: int, lengths: Sequence[int]) -> StreamTurn:
-    """Streams take turns, one row each; a stream that has ended is passed over. Whose turn is number `position`?
-
-    Args:
-        position: 0 .. sum(lengths) - 1, within one epoch.
-        lengths: rows of each stream; streams may be of any length, 0 included.
-
-    Raises:
-        IndexError: beyond the end of the epoch.
-    """
-    if not 0 <= position < sum(lengths):
-        raise IndexError(f"position {position} of an epoch of {sum(lengths)} rows")
-    alive = sorted(range(len(lengths)), key=lambda stream: lengths[stream])
-    rounds = 0
-    for ended, shortest in enumerate(alive):
-        width = len(alive) - ended
-        block = (lengths[shortest] - rounds) * width
-        if position < block:
-            taking_turns = sorted(alive[ended:])
-            return StreamTurn(taking_turns[position % width], rounds + position // width)
-        position -= block
-        rounds = lengths[shortest]
-    raise AssertionError("unreachable: the blocks cover the epoch")
-
-
-def streams_of(owner: int, *, num_owners: int, num_streams: int) -> range:
-    """The streams that one process, or one worker of it, reads; there may be fewer streams than owners."""
-    return range(owner, num_streams, num_owners)
 
 
 def _finalise_array(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -5,6 +5,7 @@ Letters: I images, A annotated objects.
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import datasets
@@ -16,7 +17,7 @@ import torch
 from accel_det.data.clean import CleanSplit
 from accel_det.data.defects import DEFECT_KINDS, DataError, Defect, DefectKind
 from accel_det.data.encoded import IMAGE_FEATURES, bytes_of, image_array, path_of
-from accel_det.data.formats.raw import Bools, Floats, Ints
+from accel_det.data.formats.raw import Bools, Floats, Ints, StreamedImages
 from accel_det.data.proposals import Proposals
 from accel_det.types import BoxTarget
 
@@ -54,6 +55,7 @@ class DetectionTable:
         fingerprint: sha256 over names, sizes, boxes, labels, crowd flags, areas and classes.
         accept: the kinds of defect that the user accepts.
         given: regions that came with the images; None where there are none.
+        streamed: where the images are, if the table holds neither their bytes nor their files.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class DetectionTable:
         fingerprint: str,
         accept: frozenset[str] = frozenset(),
         given: Proposals | None = None,
+        streamed: StreamedImages | None = None,
     ) -> None:
         self.dataset = dataset
         self.classes = tuple(classes)
         self.fingerprint = fingerprint
         self.accept = accept
         self.given = given
+        self.streamed = streamed
         self._attach()
 
     def __len__(self) -> int:
@@ -82,6 +86,7 @@ class DetectionTable:
             "fingerprint": self.fingerprint,
             "accept": self.accept,
             "given": self.given,
+            "streamed": self.streamed,
         }
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -107,16 +112,32 @@ class DetectionTable:
         return found
 
     def path(self, index: int) -> str | None:
-        """Where the image file is; None where the table holds its bytes."""
-        return path_of(self._image(index))
+        """Where the image file is; None where the table or a shard holds its bytes."""
+        return None if self.streamed is not None else path_of(self._image(index))
 
     def image_bytes(self, index: int) -> bytes:
-        """The encoded image, from disk or from the table.
+        """The encoded image, from disk, from the table or from its shard.
 
         Raises:
             ValueError: the file cannot be read any more.
         """
+        if self.streamed is not None:
+            row = int(self.streamed.rows[index])
+            return self.streamed.shards.read(range(row, row + 1))[0]
         return bytes_of(self._image(index))
+
+    def image_length(self, index: int) -> int:
+        """Bytes of the encoded image; -1 where the file has gone, or would have to be fetched."""
+        if self.streamed is not None:
+            return -1
+        image = self._image(index)
+        path = path_of(image)
+        if path is None:
+            return len(bytes_of(image))
+        try:
+            return Path(path).stat().st_size
+        except OSError:
+            return -1
 
     def truth(self, index: int) -> BoxTarget:
         """The objects of an image: xyxy pixels of the upright file, clipped to it, each with an area."""
@@ -138,7 +159,12 @@ class DetectionTable:
     def with_proposals(self, given: Proposals) -> "DetectionTable":
         """The same images and objects, with regions."""
         return DetectionTable(
-            self.dataset, classes=self.classes, fingerprint=self.fingerprint, accept=self.accept, given=given
+            self.dataset,
+            classes=self.classes,
+            fingerprint=self.fingerprint,
+            accept=self.accept,
+            given=given,
+            streamed=self.streamed,
         )
 
     def objects(self) -> "ObjectColumns":
@@ -210,10 +236,10 @@ def build_table(split: CleanSplit, *, set_name: str, classes: Sequence[str], fir
         "width": pa.array(split.sizes[:, 1]),
         "objects": pa.StructArray.from_arrays(lists, names=list(fields)),
     }
-    features = _features(classes)
+    features = table_features(classes)
     with_bytes = split.images is not None and count > 0
     if not with_bytes:
-        columns = {"image": image_array(None, split.files or []), **columns}
+        columns = {"image": image_array(None, split.files or [""] * count), **columns}
         features = {**IMAGE_FEATURES, **features}
     info = datasets.DatasetInfo(features=datasets.Features(features))
     # The fingerprint is given, or `datasets` would pickle the whole table to make one.
@@ -232,7 +258,8 @@ def fingerprint(splits: Sequence[CleanSplit], *, classes: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _features(classes: Sequence[str]) -> dict[str, object]:
+def table_features(classes: Sequence[str]) -> dict[str, object]:
+    """The columns of a table, beside that of the images."""
     return {
         "name": datasets.Value("string"),
         "image_id": datasets.Value("int64"),

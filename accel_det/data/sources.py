@@ -10,10 +10,11 @@ import numpy as np
 
 from accel_det.data.clean import CleanSplit, clean
 from accel_det.data.defects import Defect, Findings
-from accel_det.data.formats import coco, hub, voc, yolo
-from accel_det.data.formats.raw import Bools, Ints, RawSplit
+from accel_det.data.formats import coco, hub, hub_stream, voc, yolo
+from accel_det.data.formats.raw import Bools, Ints, RawSplit, StreamedImages
 from accel_det.data.locate import source_name
 from accel_det.data.records import DetectionTable, build_table, fingerprint
+from accel_det.data.shards import JoinedShards
 
 POOL = "train"
 _READERS = {"coco": coco.read, "voc": voc.read, "yolo": yolo.read, "hub": hub.read}
@@ -34,6 +35,7 @@ class SetSpec(NamedTuple):
             re-identification of its identities, chosen by a hash of theirs.
         accept: kinds of defect whose opt-in repair the user accepts.
         parameters: of the synthetic street; for re-identification also of tables, of the Hub's convention and of crops.
+        streaming: read the images from their shards when their turn comes.
     """
 
     name: str
@@ -44,6 +46,7 @@ class SetSpec(NamedTuple):
     holdout: float = 0.0
     accept: tuple[str, ...] = ()
     parameters: Mapping[str, int | float | str] = {}
+    streaming: bool = False
 
 
 def open_split(
@@ -124,6 +127,13 @@ def held_out_share(name: str) -> float:
 
 
 def _read(spec: SetSpec, split: str, *, findings: Findings) -> RawSplit:
+    if spec.streaming:
+        if spec.format != "hub":
+            raise ValueError(
+                f"set {spec.name!r}: data.streaming reads sets of format hub, but its format is {spec.format}: set "
+                "data.streaming to false"
+            )
+        return hub_stream.read(spec, split, findings=findings)
     if spec.format == STREET:
         from accel_det.data import street
 
@@ -201,4 +211,18 @@ def _join(
         first_id += len(part.names)
     dataset = tables[0] if len(tables) == 1 else datasets.concatenate_datasets(tables)
     digest = fingerprint(relabelled, classes=classes)
-    return DetectionTable(dataset, classes=classes, fingerprint=digest, accept=accept)
+    streamed = _join_streams([part.streamed for _, part in parts])
+    return DetectionTable(dataset, classes=classes, fingerprint=digest, accept=accept, streamed=streamed)
+
+
+def _join_streams(parts: Sequence[StreamedImages | None]) -> StreamedImages | None:
+    """The images of several sets; all of them are streamed, or none."""
+    streamed = [part for part in parts if part is not None]
+    if not streamed:
+        return None
+    firsts = np.cumsum([0, *(sum(part.shards.lengths) for part in streamed)])
+    return StreamedImages(
+        JoinedShards([part.shards for part in streamed]),
+        np.concatenate([part.rows + first for part, first in zip(streamed, firsts, strict=False)]),
+        (),
+    )

@@ -1,12 +1,11 @@
 """The model card: a README for people, with a YAML front matter for the Hub."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-
-import yaml
+from collections.abc import Mapping
 
 from accel_det.models import zoo
 from accel_det.publish.info import DetectorInfo, EmbedderInfo, ExportInfo, library
+from accel_det.publish.markdown import escape, fenced, table, to_yaml
 
 _PIPELINE = {"detection": "object-detection", "reid": "image-feature-extraction"}
 _HEADLINE = (
@@ -45,17 +44,6 @@ _RESIZE = {
     "shortest_edge": "scaled to a shorter side of {size_px} pixels, the longer at most {max_size_px}",
     "stretch": "stretched to {size_px} x {size_px} pixels",
 }
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$!])")
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes text with line breaks and control characters: written plainly, NEL for one is read back as a blank."""
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=None if data.isprintable() else '"')
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def render_card(info: ExportInfo) -> str:
@@ -83,15 +71,12 @@ def front_matter(info: ExportInfo) -> str:
         dataset = {"name": selection, "type": re.sub(r"[^a-z0-9]+", "-", selection.lower()).strip("-") or "data"}
         result = {"task": {"type": pipeline}, "dataset": dataset, "metrics": results}
         values["model-index"] = [{"name": info.name, "results": [result]}]
-    text: str = yaml.dump(
-        values, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=False, width=120
-    )
-    return text
+    return to_yaml(values)
 
 
 def _purpose(info: ExportInfo) -> str:
     paper = zoo.card(info.model).source if info.model in zoo.names() else ""
-    return f"# {_escape(info.name)}\n\n`{info.model}`, {_abilities(info)}" + (f" Network: {paper}." if paper else "")
+    return f"# {escape(info.name)}\n\n`{info.model}`, {_abilities(info)}" + (f" Network: {paper}." if paper else "")
 
 
 def _abilities(info: ExportInfo) -> str:
@@ -108,7 +93,7 @@ def _abilities(info: ExportInfo) -> str:
     size = _RESIZE[mode].format(**info.resize._asdict())
     return (
         f"trained to find objects of {len(info.classes)} "
-        f"{'class' if len(info.classes) == 1 else 'classes'}: {', '.join(map(_escape, info.classes))}.\n\n"
+        f"{'class' if len(info.classes) == 1 else 'classes'}: {', '.join(map(escape, info.classes))}.\n\n"
         f"An image is {size}; boxes are given in pixels of the original image."
     )
 
@@ -118,14 +103,14 @@ def _metrics(info: ExportInfo) -> str:
     if not overall:
         return "## Quality\n\nNot evaluated."
     text = "## Quality\n\nOn the validation data below; nothing is known about other images.\n\n"
-    text += _table(("metric", "value", "meaning"), overall)
+    text += table(("metric", "value", "meaning"), overall)
     if not isinstance(info, DetectorInfo):
         return text
     of_classes = [
-        (_escape(name), *(_number(info.metrics.get(f"{metric}/{name}", -1.0)) for metric in ("AP", "AP50")))
+        (escape(name), *(_number(info.metrics.get(f"{metric}/{name}", -1.0)) for metric in ("AP", "AP50")))
         for name in info.classes
     ]
-    return f"{text}\n\n{_table(('class', 'AP', 'AP50'), of_classes)}"
+    return f"{text}\n\n{table(('class', 'AP', 'AP50'), of_classes)}"
 
 
 def _data(info: ExportInfo) -> str:
@@ -134,14 +119,14 @@ def _data(info: ExportInfo) -> str:
     rows = [
         (
             role,
-            _escape(split.selection),
+            escape(split.selection),
             f"{split.images}",
-            _escape(split.licence or "not stated"),
+            escape(split.licence or "not stated"),
             f"`{split.fingerprint}`",
         )
         for role, split in info.data.items()
     ]
-    return "## Data\n\n" + _table(("role", "selection", "images", "licence", "fingerprint"), rows)
+    return "## Data\n\n" + table(("role", "selection", "images", "licence", "fingerprint"), rows)
 
 
 def _usage(info: ExportInfo) -> str:
@@ -152,13 +137,13 @@ def _usage(info: ExportInfo) -> str:
             'one, other = embedder.embed(["one.jpg", "other.jpg"])\n'
             "print(float(one @ other))  # near 1: the same identity"
         )
-        return f"## Use\n\n{_fenced(code, 'python')}"
+        return f"## Use\n\n{fenced(code, 'python')}"
     code = (
         "import accel_det\n"
         'detector = accel_det.load("FOLDER_OR_REPO")  # this folder, or its owner/name on the Hub\n'
         'print(detector.detect(["image.jpg"], score_threshold=0.25)[0].to_coco())'
     )
-    return f"## Use\n\n{_fenced(code, 'python')}"
+    return f"## Use\n\n{fenced(code, 'python')}"
 
 
 def _origin(info: ExportInfo) -> str:
@@ -167,8 +152,8 @@ def _origin(info: ExportInfo) -> str:
     licence = f"`{info.licence}`" if info.licence else "not stated; ask whoever trained them"
     return (
         f"## Origin\n\nTraining step {training.step}, seed {training.seed}, written by {library()}; the whole "
-        f"configuration is in `run_config.yaml`.\n\n{_fenced(training.command, 'sh')}\n\n"
-        f"Versions: {_escape(versions) or 'not recorded'}.\n\nLicence of the weights: {licence}."
+        f"configuration is in `run_config.yaml`.\n\n{fenced(training.command, 'sh')}\n\n"
+        f"Versions: {escape(versions) or 'not recorded'}.\n\nLicence of the weights: {licence}."
     )
 
 
@@ -179,19 +164,3 @@ def _known(metrics: Mapping[str, float], name: str) -> bool:
 
 def _number(value: float) -> str:
     return f"{value:.4f}" if value >= 0 else "-"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown leaves as it is, on one line."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
-
-
-def _fenced(code: str, language: str) -> str:
-    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{code}\n{fence}"

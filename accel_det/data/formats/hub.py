@@ -29,7 +29,7 @@ from accel_det.data.formats.raw import (
 )
 from accel_det.data.locate import Folder, split_names
 
-_METADATA = "metadata.jsonl"
+METADATA = "metadata.jsonl"
 
 
 class HubFiles(NamedTuple):
@@ -65,7 +65,7 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
         return _read_metadata(source, found.metadata, images=found.images, findings=findings)
     if not found.tables:
         raise ValueError(
-            f"set {source.name!r}, split {split!r}: neither {_METADATA} nor parquet files in {root}; looked for "
+            f"set {source.name!r}, split {split!r}: neither {METADATA} nor parquet files in {root}; looked for "
             f"{found.looked_for}; name them in `annotations`"
         )
     table = datasets.load_dataset("parquet", data_files={split: found.tables}, split=split)
@@ -80,8 +80,8 @@ def find_files(source: SplitSource, split: str) -> HubFiles:
     if source.annotations is not None:
         candidates = [root / source.annotations.replace("{split}", name) for name in names]
     else:
-        candidates = [folder / name / _METADATA for folder in (root, root / "data") for name in names]
-        candidates += [root / _METADATA] if split == "train" else []
+        candidates = [folder / name / METADATA for folder in (root, root / "data") for name in names]
+        candidates += [root / METADATA] if split == "train" else []
     patterns = [source.annotations.replace("{split}", split)] if source.annotations is not None else []
     patterns += [f"{folder}{name}*.parquet" for folder in ("", "data/") for name in names]
     patterns += [f"{name}/*.parquet" for name in names]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from accel_det.data.defects import Findings
 from accel_det.data.locate import Folder, Located
+from accel_det.data.shards import Shards
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -70,6 +71,23 @@ class RawObjects(NamedTuple):
         )
 
 
+class StreamedImages(NamedTuple):
+    """Images that stay in shards.
+
+    Attributes:
+        shards: where they are.
+        rows: (I,) int64, the row of each image in the shards, ascending.
+        faults: (I,) why an image cannot be used, as far as it was looked at; else "".
+    """
+
+    shards: Shards
+    rows: Ints
+    faults: Sequence[str]
+
+    def select(self, positions: Ints) -> "StreamedImages":
+        return StreamedImages(self.shards, self.rows[positions], [self.faults[i] for i in positions])
+
+
 class RawSplit(NamedTuple):
     """One split of one set.
 
@@ -81,6 +99,7 @@ class RawSplit(NamedTuple):
         annotation_files: per image, the file that holds its annotations, for messages.
         sizes: (I, 2) int64, annotated (height, width), or UNKNOWN_SIDE.
         objects: of all images.
+        streamed: where the images are, if neither `files` nor `images` says it; `sizes` are then those of the upright files.
     """
 
     classes: tuple[str, ...]
@@ -90,6 +109,7 @@ class RawSplit(NamedTuple):
     annotation_files: list[str]
     sizes: Ints
     objects: RawObjects
+    streamed: StreamedImages | None = None
 
     @staticmethod
     def empty() -> "RawSplit":
@@ -109,6 +129,7 @@ class RawSplit(NamedTuple):
             annotation_files=[self.annotation_files[i] for i in positions],
             sizes=self.sizes[positions],
             objects=objects._replace(owner=renumbered[objects.owner]),
+            streamed=None if self.streamed is None else self.streamed.select(positions),
         )
 
 
