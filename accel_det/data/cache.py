@@ -3,11 +3,13 @@
 import contextlib
 import hashlib
 import inspect
+import io
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -56,6 +58,10 @@ def cached_table(
             if table is None:
                 table = draw()
                 _write(path, table)
+                written = _read(path)
+                table = (
+                    table if written is None else written
+                )  # pages of the file take the place of memory of this process
     return table
 
 
@@ -96,20 +102,36 @@ def _read(path: Path) -> pa.Table | None:
 
 def _write(path: Path, table: pa.Table) -> None:
     """Beside, then renamed into place: a reader sees a whole file or none."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    body = sink.getvalue()
     beside = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
-            file.write(body)
-            file.write(hashlib.sha256(body).digest())
+            hashed = _Hashed(file)
+            with pa.ipc.new_stream(pa.PythonFile(hashed, "w"), table.schema) as writer:
+                writer.write_table(table)
+            file.write(hashed.digest())
         beside.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+class _Hashed(io.RawIOBase):
+    """Hashes what is written to a file on its way."""
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self._sha256.update(data)
+        return self._file.write(data)
+
+    def writable(self) -> bool:
+        return True
+
+    def digest(self) -> bytes:
+        return self._sha256.digest()
 
 
 @contextlib.contextmanager

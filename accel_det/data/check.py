@@ -116,17 +116,23 @@ def check_tables(
 
 def _find_leakage(train: DetectionTable, val: DetectionTable, *, findings: Findings) -> None:
     """Files of one content on both sides, and files of one name; only files of equal size are read, and none of a stream."""
+    lengths = {val.image_length(index) for index in range(len(val))} - {-1}
+    known = {source_name(val.name(index)) for index in range(len(val))}
     by_length: dict[int, list[int]] = {}
     names: dict[str, int] = {}
-    for index in range(len(train)):
-        by_length.setdefault(train.image_length(index), []).append(index)
-        names.setdefault(source_name(train.name(index)), index)
+    for index, name in enumerate(train.names()):
+        length = train.image_length(index) if lengths else -1
+        if length in lengths:
+            by_length.setdefault(length, []).append(index)
+        source = source_name(name)
+        if source in known:
+            names.setdefault(source, index)
     digests: dict[str, int] = {}
     hashed: set[int] = set()
     for index in range(len(val)):
         name = val.name(index)
         length = val.image_length(index)
-        if length >= 0 and length in by_length:
+        if length in by_length:
             if length not in hashed:
                 hashed.add(length)
                 for candidate in by_length[length]:

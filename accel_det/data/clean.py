@@ -3,6 +3,7 @@
 Letters: I images, A annotated objects.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import datasets
@@ -19,6 +20,7 @@ MIN_SIDE_PX = 0.01
 """A box with a shorter side has no area: such sides do not survive float32 in large images."""
 
 _UNUSABLE = -1
+_OBJECTS_AT_ONCE = 500_000
 
 
 class CleanSplit(NamedTuple):
@@ -70,12 +72,13 @@ def clean(raw: RawSplit, *, findings: Findings, max_pixels: int = MAX_PIXELS) ->
     sizes = _measure(raw, findings=findings, max_pixels=max_pixels)
     usable = sizes[:, 0] != _UNUSABLE
     raw, sizes = raw.select(usable), sizes[usable]
-    order = np.argsort(raw.objects.owner, kind="stable")
-    objects = raw.objects.keep(order)
-    raw = raw._replace(objects=objects)
-    corners, kept = _judge_boxes(raw, sizes, findings=findings)
-    corners = corners[kept]
-    objects = objects.keep(kept)
+    objects = raw.objects
+    if (np.diff(objects.owner) < 0).any():
+        objects = objects.keep(np.argsort(objects.owner, kind="stable"))
+        raw = raw._replace(objects=objects)
+    corners, kept = _judge_all_boxes(raw, sizes, findings=findings)
+    if not kept.all():
+        corners, objects = corners[kept], objects.keep(kept)
     areas = np.where(np.isnan(objects.areas), (corners[:, 2:] - corners[:, :2]).prod(axis=1), objects.areas)
     return CleanSplit(
         classes=raw.classes,
@@ -135,6 +138,18 @@ def _measured(raw: RawSplit, streamed: StreamedImages, *, findings: Findings) ->
             findings.add("unreadable_file", file=raw.annotation_files[index], record=raw.names[index], value=fault)
             sizes[index] = _UNUSABLE
     return sizes
+
+
+def _judge_all_boxes(raw: RawSplit, sizes: Ints, *, findings: Findings) -> tuple[Floats, Bools]:
+    """As `_judge_boxes`, some images at a time: judging takes several times the memory of what is judged."""
+    owner = raw.objects.owner
+    edges = np.searchsorted(owner, owner[::_OBJECTS_AT_ONCE])  # an image is not cut
+    spans = [slice(start, stop) for start, stop in pairwise(np.unique([*edges.tolist(), 0, len(owner)]).tolist())]
+    parts = [_judge_boxes(raw._replace(objects=raw.objects.keep(span)), sizes, findings=findings) for span in spans]
+    if len(parts) == 1:
+        return parts[0]
+    corners = np.concatenate([np.zeros((0, 4)), *(part for part, _ in parts)])
+    return corners, np.concatenate([np.zeros(0, np.bool_), *(kept for _, kept in parts)])
 
 
 def _judge_boxes(raw: RawSplit, sizes: Ints, *, findings: Findings) -> tuple[Floats, Bools]:

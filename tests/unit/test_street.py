@@ -272,6 +272,7 @@ def test_a_damaged_cache_file_is_noticed_and_drawn_again(damage: Callable[[bytes
     first, _ = read("val", SMALL)
     (file,) = cache_folder("street").glob("*.arrow")
     whole = file.read_bytes()
+    file.unlink()  # `first` is pages of it, and stays
     file.write_bytes(damage(whole))
     assert read("val", SMALL)[0].data.equals(first.data)
     assert file.read_bytes() == whole

@@ -26,6 +26,8 @@ class _Column(NamedTuple):
     values: pa.Array
 
     def keep(self, kept_images: Bools) -> pa.Array:
+        if kept_images.all():  # millions of numbers are not copied for nothing
+            return self.values
         return self.values.filter(pa.array(np.repeat(kept_images, self.lengths)))
 
 
@@ -75,7 +77,7 @@ def read_objects(
         relative=False,
     )
     label_field = next(name for name in LABEL_FIELDS if name in _fields(objects.type))
-    return raw.keep(whole), _feature_classes(feature, label_field) or found_classes
+    return (raw if whole.all() else raw.keep(whole)), _feature_classes(feature, label_field) or found_classes
 
 
 def _fields(kind: pa.DataType) -> list[str]:
@@ -117,6 +119,8 @@ def _floats(values: pa.Array) -> Floats:
 def _boxes(values: pa.Array) -> tuple[Floats, Bools]:
     """(A, 4) xywh, and which of them had four numbers."""
     whole = _lengths(values) == 4
+    if whole.all():
+        return _floats(pc.list_flatten(values)).reshape(-1, 4), whole
     boxes = np.full((len(values), 4), np.nan)
     boxes[whole] = _floats(pc.list_flatten(values.filter(pa.array(whole)))).reshape(-1, 4)
     return boxes, whole

@@ -143,8 +143,9 @@ def from_dataset(
         table.data.column("objects"), table.features["objects"], where=where, findings=findings
     )
     images = table.select_columns(["image"]).cast_column("image", IMAGE_FEATURES["image"])
-    column = images.data.column("image").combine_chunks() if len(images) else None
-    paths = [] if column is None else pc.struct_field(column, "path").to_pylist()
+    # Chunk by chunk: joined, they may be larger than an array of bytes can be.
+    chunks = images.data.column("image").chunks
+    paths = [path for chunk in chunks for path in pc.struct_field(chunk, "path").to_pylist()]
     raw = RawSplit(
         classes=tuple(classes) or found_classes,
         names=[path or f"row {index} of {split}" for index, path in enumerate(paths)],
@@ -154,7 +155,8 @@ def from_dataset(
         sizes=np.stack([_stored_sides(table, name) for name in ("height", "width")], axis=1),
         objects=objects,
     )
-    has_bytes = np.ones(len(table), np.bool_) if column is None else _present(pc.struct_field(column, "bytes"))
+    present = [_present(pc.struct_field(chunk, "bytes")) for chunk in chunks]
+    has_bytes = np.concatenate([np.ones(0, np.bool_), *present])
     if has_bytes.all():
         return raw
     base = Path(datasets.config.HF_CACHE_HOME) if root is None else root

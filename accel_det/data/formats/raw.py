@@ -59,8 +59,8 @@ class RawObjects(NamedTuple):
     record_word: str
     relative: bool
 
-    def keep(self, mask: Bools | Ints) -> "RawObjects":
-        """The objects for which the (A,) mask holds, or at the positions of an index."""
+    def keep(self, mask: Bools | Ints | slice) -> "RawObjects":
+        """The objects for which the (A,) mask holds, or at the positions of an index or slice."""
         return self._replace(
             owner=self.owner[mask],
             boxes=self.boxes[mask],
@@ -118,6 +118,8 @@ class RawSplit(NamedTuple):
 
     def select(self, kept: Bools) -> "RawSplit":
         """The images for which the (I,) mask holds, and their objects."""
+        if kept.all():
+            return self
         positions = np.flatnonzero(kept)
         renumbered = np.cumsum(kept) - 1
         objects = self.objects.keep(kept[self.objects.owner])
