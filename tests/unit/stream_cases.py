@@ -66,7 +66,7 @@ def stream(root: Path | str, split: str = "train", **fields: object) -> tuple[De
     return open_split({"s": spec}, f"s:{split}")
 
 
-def check_everything(table: DetectionTable, count: int) -> None:
+def assert_split(table: DetectionTable, count: int) -> None:
     assert table.classes == CLASSES and len(table) == count
     for index in range(count):
         assert table.size(index) == (20 + index, 40)

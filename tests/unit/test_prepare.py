@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
-from stream_cases import CLASSES, check_everything, record, stream, write_parquet
+from stream_cases import CLASSES, assert_split, record, stream, write_parquet
 
 from accel_det.data import prepare
 from accel_det.data.prepare import Kind, Preparation, write_split
@@ -32,7 +32,7 @@ def test_prepared_shards_hold_the_split_unchanged(tmp_path: Path, split: Detecti
     assert [shard.images for shard in made] == [12] and made[0].file.startswith("data/train-00000-of-00001.")
     table, _ = stream(tmp_path / "made")
     assert table.streamed is not None
-    check_everything(table, 12)
+    assert_split(table, 12)
 
 
 def test_prepared_parquet_opens_in_plain_datasets(tmp_path: Path, split: DetectionTable) -> None:
@@ -52,7 +52,7 @@ def test_many_shards_are_about_equally_large_and_what_was_interrupted_goes_on(
     how = Preparation(shard_mb=2)
     made = write_split(split, "train", tmp_path, how, workers=2)
     assert len(made) > 2 and max(shard.images for shard in made) - min(shard.images for shard in made) <= 1
-    check_everything(stream(tmp_path)[0], 12)
+    assert_split(stream(tmp_path)[0], 12)
     kept, gone = tmp_path / made[0].file, tmp_path / made[1].file
     written = kept.stat().st_mtime_ns
     gone.rename(gone.with_name(gone.name + ".part"))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from file_server import Fault, FileServer
 from huggingface_hub import constants
-from stream_cases import check_everything, features, jpeg, record, stream, write_parquet
+from stream_cases import assert_split, features, jpeg, record, stream, write_parquet
 
 from accel_det.data import shards as shards_module
 from accel_det.data.formats.raw import StreamedImages
@@ -43,13 +43,13 @@ def test_parquet_shards_are_the_split_that_they_hold(tmp_path: Path, sized: bool
     write_parquet(tmp_path / "set", sized=sized)
     table, defects = stream(tmp_path / "set")
     assert {defect.kind for defect in defects} == {"image_without_annotations"}
-    check_everything(table, 12)
+    assert_split(table, 12)
     assert table.name(3) == "s/03.jpg" and table.path(3) is None and table.image_length(3) == -1
     assert table.streamed is not None and shard_lengths(table.streamed) == [4, 0, 7, 1]
     downloaded, _ = open_split({"s": SetSpec("s", "hub", str(tmp_path / "set"))}, "s:train")
     assert table.fingerprint == downloaded.fingerprint
     again = pickle.loads(pickle.dumps(table))
-    check_everything(again, 12)
+    assert_split(again, 12)
 
 
 def test_annotations_are_read_without_images_and_gathered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_annotations_are_read_without_images_and_gathered_once(tmp_path: Path, m
         again = server.requests[first:]
         assert any("bytes=" in request for request in server.requests[:first])
         assert not any("bytes=" in request for request in again)  # asked whether they are there, not read
-        check_everything(table, 12)
+        assert_split(table, 12)
     # Whoever changes a shard gets another index.
     shutil.copy(tmp_path / "set" / "train-3.parquet", tmp_path / "set" / "train-1.parquet")
     assert len(stream(tmp_path / "set")[0]) == 13
@@ -106,7 +106,7 @@ def write_arrow(folder: Path) -> Path:
 @pytest.mark.parametrize("write", [write_tars, write_images, write_arrow], ids=["tar", "folder of images", "arrow"])
 def test_whatever_datasets_streams_is_read(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
     table, _ = stream(write(tmp_path / "set"))
-    check_everything(table, 12)
+    assert_split(table, 12)
     assert table.streamed is not None
     rng = random.Random(0)
     for _ in range(60):  # back and forth, so readers are taken up again, or begin anew
@@ -211,7 +211,7 @@ def test_a_server_that_fails_now_and_then_is_asked_again(server: FileServer, pla
     server.faults.append(Fault("train-2", kind, times=2, after=1))
     table, _ = stream(f"{server.url}/{folder}", annotations=pattern)
     server.faults.append(Fault("train-0", kind, times=2))
-    check_everything(table, 12)
+    assert_split(table, 12)
 
 
 @pytest.mark.parametrize("place", PLACES)
