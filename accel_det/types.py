@@ -123,6 +123,8 @@ class Batch(NamedTuple, Generic[TargetT]):
         frames: one per image: the way back to the file.
         proposals: one (P, 4) float32 per image, xyxy, pixels of the batch image, also in evaluation; None where the data
             has none.
+        left_out: what is wrong with each image that should have been here and cannot be read, for people; it names the image.
+        void: all were left out, and a grey image stands here: nothing is to be learned from it, nor scored.
     """
 
     images: Tensor
@@ -130,6 +132,8 @@ class Batch(NamedTuple, Generic[TargetT]):
     targets: list[TargetT]
     frames: list[Frame]
     proposals: list[Tensor] | None = None
+    left_out: tuple[str, ...] = ()
+    void: bool = False
 
 
 class LossTerm(NamedTuple):

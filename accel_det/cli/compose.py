@@ -13,16 +13,17 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from accel_det.cli.auto_anchors import AnchorReport
-from accel_det.config.schema import Config, ModelSection
-from accel_det.data.defects import Defect
-from accel_det.data.loaders import Deliver, TrainingStream, evaluation_batches
-from accel_det.data.order import Share, divide, evaluation_slice
+from accel_det.config.schema import Config, ModelSection, SetSection
+from accel_det.data.bad_images import Mend, leave_out, stop_at_failure
+from accel_det.data.defects import BAD_IMAGES, UNDECODABLE, Defect
+from accel_det.data.loaders import Deliver, Images, TrainingStream, evaluation_batches
+from accel_det.data.order import Draw, Share, divide, evaluation_slice
 from accel_det.data.sources import SetSpec
 from accel_det.engine.console import Console
 from accel_det.engine.evaluate import Evaluation
+from accel_det.engine.left_out import LeftOut
 from accel_det.engine.runtime import Accelerator
 from accel_det.models import zoo
 from accel_det.models.base import Inference, ZooModel
@@ -217,7 +218,7 @@ def share_of(config: Config, *, world: int, rank: int, measured_bound: int | Non
 
 def validation_stream(
     config: Config,
-    images: Dataset[Sample[TargetT]],
+    images: Images[TargetT],
     task: Task[TargetT, Any, Any],
     accelerator: Accelerator,
     *,
@@ -242,7 +243,23 @@ def validation_stream(
         pin_memory=accelerator.device.type == "cuda",
         size_of=size_of,
         deliver=deliver,
+        mend=mend(config, leave_out),
     )
+
+
+def mend(config: Config, skip: Mend[TargetT]) -> Mend[TargetT]:
+    """What becomes of batches with images that cannot be read: `skip`, where the configuration says so."""
+    return skip if config.data.on_bad_image == "skip" else stop_at_failure
+
+
+def costly_sample(config: Config, images: Images[TargetT], draw: Draw) -> Sample[TargetT]:
+    """A sample for a measurement of memory; a blank where the image cannot be read and such are skipped."""
+    try:
+        return images[draw]
+    except (ValueError, OSError):
+        if config.data.on_bad_image == "stop":
+            raise
+        return images.blank(draw)
 
 
 def set_specs(config: Config) -> dict[str, SetSpec]:
@@ -255,12 +272,41 @@ def set_specs(config: Config) -> dict[str, SetSpec]:
             images=section.images,
             annotations=section.annotations,
             holdout=section.holdout,
-            accept=tuple(section.accept),
+            accept=_accepted(section, skip=config.data.on_bad_image == "skip", name=name),
             parameters=section.parameters,
             streaming=config.data.streaming,
         )
         for name, section in config.data.sets.items()
     }
+
+
+def _accepted(section: SetSection, *, skip: bool, name: str) -> tuple[str, ...]:
+    """Kinds of defect whose repair is accepted: those of the set, and unreadable images where these are skipped."""
+    if UNDECODABLE in section.accept:
+        raise ValueError(
+            f"data.sets.{name}.accept holds {UNDECODABLE}: set data.on_bad_image to skip, which is for all sets"
+        )
+    return tuple(dict.fromkeys([*section.accept, *(BAD_IMAGES if skip else ())]))
+
+
+def left_out(config: Config, report: Report) -> LeftOut:
+    """The account of images that a run goes on without, those included that were found when its data was opened.
+
+    Raises:
+        ValueError: more than `data.max_bad_images` were.
+    """
+    skip = config.data.on_bad_image == "skip"
+    found = (
+        {(d.set_name, d.file, d.record) for d in report.defects if d.kind in BAD_IMAGES and d.repair} if skip else set()
+    )
+    account = LeftOut(most=config.data.max_bad_images, already=len(found))
+    if found and len(found) > config.data.max_bad_images:
+        first = next(d for d in report.defects if d.kind in BAD_IMAGES)
+        raise ValueError(
+            f"{len(found)} images cannot be read, more than data.max_bad_images, {config.data.max_bad_images}; the first: "
+            f"{first.line()}. Restore the files, or raise data.max_bad_images"
+        )
+    return account
 
 
 def split_info(config: Config, selection: str, table: Table) -> SplitInfo:

@@ -10,14 +10,25 @@ from torch import Tensor, nn
 
 from accel_det.cli import turns
 from accel_det.cli.auto_anchors import replace_poor_anchors
-from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs, validation_stream
+from accel_det.cli.compose import (
+    Network,
+    Provenance,
+    Tables,
+    build_network,
+    costly_sample,
+    mend,
+    set_specs,
+    validation_stream,
+)
 from accel_det.config.detection import DetectionConfig
 from accel_det.config.load import dump
 from accel_det.config.schema import Config
+from accel_det.data.bad_images import leave_out
+from accel_det.data.box_images import EvaluationImages, TrainingImages
 from accel_det.data.check import check_tables
 from accel_det.data.collate import join_objects
 from accel_det.data.formats.raw import StreamedImages
-from accel_det.data.loaders import EvaluationImages, TrainingImages, TrainingStream
+from accel_det.data.loaders import TrainingStream
 from accel_det.data.order import Draw, Share
 from accel_det.data.records import DetectionTable
 from accel_det.data.sources import open_split
@@ -166,6 +177,7 @@ def training_images(config: DetectionConfig, table: DetectionTable) -> TrainingI
         rule=resize_rule(config),
         augmentation=augmentation(config),
         plain_from_epoch=plain_from_epoch(config, turns_per_epoch=turns.turns_per_epoch(config, table)),
+        mends=config.data.on_bad_image == "skip",
     )
 
 
@@ -209,7 +221,7 @@ def crowded_batches(
             others = range(count + place * (members - 1), count + (place + 1) * (members - 1))
             indices = [order[place % len(order)], *(crowded[other % len(crowded)] for other in others)]
             draws = [Draw(index, 0, mix(config.train.seed, index, place), canvas) for index in indices]
-            samples.append(join_objects([images[draw] for draw in draws]))
+            samples.append(join_objects([costly_sample(config, images, draw) for draw in draws]))
         return task.collate(samples)
 
     return make
@@ -269,6 +281,7 @@ class DetectionParts:
             workers=self.config.data.workers,
             pin_memory=pin_memory,
             open_feed=None if images is None else lambda: training_feed(self.config, images),
+            mend=mend(self.config, leave_out),
         )
 
     def validation_stream(

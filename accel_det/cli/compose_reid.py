@@ -8,13 +8,23 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from accel_det.cli.compose import Network, Provenance, Tables, build_network, set_specs, validation_stream
+from accel_det.cli.compose import (
+    Network,
+    Provenance,
+    Tables,
+    build_network,
+    costly_sample,
+    mend,
+    set_specs,
+    validation_stream,
+)
 from accel_det.cli.embed import model_line
 from accel_det.cli.retrieval_pictures import draw_retrieval
 from accel_det.config.load import dump
 from accel_det.config.reid import ReidConfig
 from accel_det.config.schema import Config
 from accel_det.data.augment.identity import IdentityAugmentation
+from accel_det.data.bad_images import leave_out, repeat_identity
 from accel_det.data.identities import IdentityTable, with_quarter_turns
 from accel_det.data.identity_check import check_identity_tables
 from accel_det.data.identity_images import IdentityEvaluationImages, IdentityImages
@@ -135,6 +145,7 @@ class ReidParts:
             collate=task.collate,
             workers=self.config.data.workers,
             pin_memory=pin_memory,
+            mend=mend(self.config, repeat_identity if self.config.data.group_images else leave_out),
         )
 
     def validation_stream(
@@ -148,7 +159,7 @@ class ReidParts:
 
         def make(count: int) -> Batch[IdentityTarget]:
             draws = [Draw(place % len(train), 0, mix(self.config.train.seed, place)) for place in range(count)]
-            return task.collate([images[draw] for draw in draws])
+            return task.collate([costly_sample(self.config, images, draw) for draw in draws])
 
         return make
 

@@ -15,8 +15,8 @@ from accel_det.cli.auto_anchors import anchors_of, method_of
 from accel_det.cli.compose import Tables
 from accel_det.config.detection import DetectionConfig
 from accel_det.data.anchors import find_anchors, fit_of, input_sizes
+from accel_det.data.box_images import EvaluationImages
 from accel_det.data.decode import decode
-from accel_det.data.loaders import EvaluationImages
 from accel_det.data.order import Draw
 from accel_det.data.records import DetectionTable
 from accel_det.draws import mix

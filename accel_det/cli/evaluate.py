@@ -9,6 +9,7 @@ from accel_det.cli.failures import DONE, answer, guarded
 from accel_det.config.load import load_config
 from accel_det.engine.console import Console
 from accel_det.engine.evaluate import evaluate
+from accel_det.engine.left_out import LeftOut
 from accel_det.engine.runtime import make_accelerator
 from accel_det.publish.export import read_export
 from accel_det.publish.layout import find_export
@@ -58,6 +59,8 @@ def run(arguments: Sequence[str]) -> int:
     task = parts.make_task(table)
     batches = parts.validation_stream(table, task, accelerator)()
     found = evaluate(accelerator, model, task, batches)
+    for line in LeftOut(most=config.data.max_bad_images).add(found.left_out, accelerator.device):
+        console.say(f"warning: not scored: {line}")
     console.evaluation(info.training.step, found.scores, images=found.images, seconds=found.seconds, best=False)
     parts.details(console, found.scores, table)
     if options.save is not None and accelerator.is_main_process:

@@ -14,7 +14,8 @@ from accel_det.cli import compose_detection
 from accel_det.cli.failures import DONE, answer
 from accel_det.config.detection import DetectionConfig
 from accel_det.config.load import load_detection
-from accel_det.data.loaders import EvaluationImages, evaluation_batches
+from accel_det.data.box_images import EvaluationImages
+from accel_det.data.loaders import evaluation_batches
 from accel_det.data.records import DetectionTable
 from accel_det.engine.console import Console
 from accel_det.engine.runtime import default_device

@@ -23,6 +23,7 @@ from accel_det.engine.console import Console
 from accel_det.engine.ema import MovingAverage
 from accel_det.engine.fit import Job, Outcome, fit, restore
 from accel_det.engine.journal import Journal, write_json
+from accel_det.engine.left_out import LeftOut
 from accel_det.engine.optimize import make_optimizer
 from accel_det.engine.phases import Phases
 from accel_det.engine.runtime import (
@@ -49,6 +50,7 @@ class Start(NamedTuple):
     tables: compose.Tables[Any]
     folder: Path
     snapshot: checkpoint.Snapshot | None
+    left_out: LeftOut
 
     @property
     def config(self) -> Config:
@@ -116,7 +118,7 @@ def _prepare(loaded: Loaded[Config], resume: str | None, speaker: Console, stack
         (folder / "exit.json").unlink(missing_ok=True)  # it says how this life ends, not the one before
         write_json(folder / "data_report.json", tables.report.to_json())
     tables.report.require()
-    return Start(loaded, parts, tables, folder, snapshot)
+    return Start(loaded, parts, tables, folder, snapshot, compose.left_out(config, tables.report))
 
 
 def _train(accelerator: Accelerator, start: Start, *, to_stderr: bool) -> Outcome:
@@ -210,6 +212,7 @@ def _make_job(
         console=console,
         export=publisher.export,
         for_evaluation=parts.for_evaluation,
+        left_out=start.left_out,
     )
     if start.snapshot is not None:
         restore(job, start.snapshot)

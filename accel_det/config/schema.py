@@ -54,6 +54,12 @@ class DataSection(Section):
     train: str = Field(description="what to train on, `name:split`; several joined with `+`")
     val: str = Field(description="what to evaluate on, `name:split`; several joined with `+`")
     workers: Annotated[int, Field(ge=0)] = Field(2, description="processes per process that decode images; 0 uses none")
+    on_bad_image: Literal["stop", "skip"] = Field(
+        "stop", description="whether an image that cannot be read ends the run, or is left out of its update"
+    )
+    max_bad_images: Annotated[int, Field(ge=0)] = Field(
+        100, description="different images that may be left out; for on_bad_image: skip"
+    )
     streaming: bool = Field(
         False, description="leave the images in their shards, local or remote, until their turn comes; for format: hub"
     )

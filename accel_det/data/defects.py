@@ -7,6 +7,10 @@ from typing import NamedTuple
 
 STOP = "stop"
 
+UNDECODABLE = "undecodable_file"
+BAD_IMAGES = ("missing_file", "unreadable_file", UNDECODABLE)
+"""Kinds of images that are left out where bad ones are skipped."""
+
 
 class DefectKind(NamedTuple):
     """How one kind of defect is treated.
@@ -33,8 +37,11 @@ DEFECT_KINDS: dict[str, DefectKind] = {
     "unreadable_file": DefectKind(
         "every image file has a readable header", STOP, "drop_image", f"restore the file, {_ACCEPT}leave the image out"
     ),
-    "undecodable_file": DefectKind(
-        "every image file decodes", STOP, None, "restore the file, or take it out of the annotations"
+    UNDECODABLE: DefectKind(
+        "every image file decodes",
+        STOP,
+        "leave_out",
+        "restore the file, take it out of the annotations, or set data.on_bad_image to skip",
     ),
     "outside_root": DefectKind(
         "every image lies inside the image folder",

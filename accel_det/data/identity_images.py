@@ -4,9 +4,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from accel_det.data.augment.identity import IdentityAugmentation, augment_identity, prepare_identity
+from accel_det.data.collate import PADDING_VALUE
 from accel_det.data.decode import decode
 from accel_det.data.order import Draw
 from accel_det.types import Frame, IdentityTarget, Placement, Sample
@@ -22,7 +22,7 @@ class PictureTable(Protocol):
     def quarter_turns(self, index: int) -> int: ...
 
 
-class IdentityImages(Dataset[Sample[IdentityTarget]]):
+class IdentityImages:
     """`images[draw]` is a decoded, augmented sample; a pure function of the draw.
 
     Its frame has no placement, because nothing looks for the way back from a training picture to its file.
@@ -48,8 +48,12 @@ class IdentityImages(Dataset[Sample[IdentityTarget]]):
         frame = Frame(draw.index, name, height, width, draw_seed=draw.seed)
         return Sample(pixels, self._table.target(draw.index), frame)
 
+    def blank(self, draw: Draw) -> Sample[IdentityTarget]:
+        """A grey picture, which shows its identity no more."""
+        return _blank(self._table, draw.index, size_px=draw.size_px or self._size_px)
 
-class IdentityEvaluationImages(Dataset[Sample[IdentityTarget]]):
+
+class IdentityEvaluationImages:
     """`images[index]` is a decoded, resized sample.
 
     Args:
@@ -69,6 +73,15 @@ class IdentityEvaluationImages(Dataset[Sample[IdentityTarget]]):
         placement = Placement(self._size_px[1] / width, self._size_px[0] / height)
         frame = Frame(index, name, height, width, placement)
         return Sample(prepare_identity(image, size_px=self._size_px), self._table.target(index), frame)
+
+    def blank(self, index: int) -> Sample[IdentityTarget]:
+        """A grey picture, which shows its identity no more."""
+        return _blank(self._table, index, size_px=self._size_px)
+
+
+def _blank(table: PictureTable, index: int, *, size_px: tuple[int, int]) -> Sample[IdentityTarget]:
+    pixels = torch.full((3, *size_px), PADDING_VALUE, dtype=torch.uint8)
+    return Sample(pixels, table.target(index), Frame(index, table.name(index), *size_px))
 
 
 def _read(table: PictureTable, index: int) -> tuple[Tensor, str]:

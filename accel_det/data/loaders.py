@@ -1,158 +1,32 @@
 """Batches in the order that `order.py` says, from workers that hold no state."""
 
 import contextlib
-import math
 import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from accel_det.boxes import place
-from accel_det.data.augment.settings import PROPOSAL_LABEL
-from accel_det.data.decode import decode
+from accel_det.data.bad_images import Collate, Failure, Mend, Read, stop_at_failure
 from accel_det.data.order import Draw, Share, UpdateOrder, positions
 from accel_det.data.stream_feed import Delivered, Feed
-from accel_det.data.transforms import Augmentation, ResizeRule, augment_from, prepare_image
-from accel_det.types import Batch, BoxTarget, Frame, Sample
+from accel_det.types import Batch, Sample
 
 TargetT = TypeVar("TargetT")
 BatchT = TypeVar("BatchT")
-Collate = Callable[[Sequence[Sample[TargetT]]], Batch[TargetT]]
 Deliver = Callable[[Sequence[Sequence[int]]], Iterator[list[Delivered[int]]]]
 
 
-class BoxTable(Protocol):
-    """What the loaders need of a data set; see `records.DetectionTable`."""
+class Images(Protocol[TargetT]):
+    """What makes samples: of draws in training, of indices in evaluation; of either with the encoded images, where streamed."""
 
-    def __len__(self) -> int: ...
-    def name(self, index: int) -> str: ...
-    def size(self, index: int) -> tuple[int, int]: ...
-    def image_bytes(self, index: int) -> bytes: ...
-    def truth(self, index: int) -> BoxTarget: ...
-    def proposals(self, index: int) -> Tensor | None: ...
+    def __getitem__(self, key: Any, /) -> Sample[TargetT]: ...
 
-
-class Failure(NamedTuple):
-    """What a worker sends in place of a batch: its error as one line, because a traceback of a worker hides it."""
-
-    message: str
-
-
-class TrainingImages(Dataset[Sample[BoxTarget]]):
-    """`images[draw]` is a decoded, augmented sample; a pure function of the draw.
-
-    The frame is that of the image that has its turn, also where others are in the picture.
-
-    Args:
-        plain_from_epoch: draws of this epoch and later ones hold one image each: no mosaic, no mixup, no pasted objects.
-    """
-
-    def __init__(
-        self,
-        table: BoxTable,
-        *,
-        rule: ResizeRule,
-        augmentation: Augmentation,
-        plain_from_epoch: float | None = None,
-    ) -> None:
-        self._table = table
-        self._rule = rule
-        self._augmentation = augmentation
-        self._plain_from_epoch = math.inf if plain_from_epoch is None else plain_from_epoch
-
-    def __getitem__(self, key: Draw | Delivered[Draw]) -> Sample[BoxTarget]:
-        draw = key.key if isinstance(key, Delivered) else key
-        plain = draw.epoch >= self._plain_from_epoch
-        pictures = _Pictures(self._table, key if isinstance(key, Delivered) else None)
-        own = 0 if isinstance(key, Delivered) else draw.index
-        pixels, target, placement = augment_from(
-            pictures,
-            own,
-            rule=self._rule,
-            augmentation=self._augmentation.plain() if plain else self._augmentation,
-            seed=draw.seed,
-            canvas=draw.size_px,
-        )
-        given = target.labels == PROPOSAL_LABEL
-        proposals = None if self._table.proposals(draw.index) is None else target.boxes[given]
-        height, width = pictures.size(own)
-        frame = Frame(draw.index, self._table.name(draw.index), height, width, placement, draw.seed)
-        return Sample(pixels, target.keep(~given), frame, proposals)
-
-
-class _Pictures:
-    """The images that a sample may be made of: those of a table, or those that were delivered.
-
-    Given regions are among their objects, under a label of their own.
-    """
-
-    def __init__(self, table: BoxTable, delivered: Delivered[Draw] | None) -> None:
-        self._table = table
-        self._delivered = delivered
-
-    def __len__(self) -> int:
-        return len(self._table) if self._delivered is None else len(self._delivered.members)
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self._table.size(self._in_table(index))
-
-    def image(self, index: int) -> Tensor:
-        """Decode an image.
-
-        Raises:
-            ValueError: not an image, or of another size than the table says.
-        """
-        index = self._in_table(index)
-        name = self._table.name(index)
-        data = self._table.image_bytes(index) if self._delivered is None else self._delivered.images[index]
-        image = decode(data, name=name)
-        height, width = (int(side) for side in image.shape[-2:])
-        if (height, width) != self._table.size(index):
-            expected = "x".join(str(side) for side in reversed(self._table.size(index)))
-            raise ValueError(
-                f"{name}: is {width}x{height} pixels, expected {expected} as when the run started; restore the file"
-            )
-        return image
-
-    def target(self, index: int) -> BoxTarget:
-        index = self._in_table(index)
-        found, given = self._table.truth(index), self._table.proposals(index)
-        if given is None:
-            return found
-        count = len(given)
-        return BoxTarget(
-            torch.cat((found.boxes, given)),
-            torch.cat((found.labels, torch.full((count,), PROPOSAL_LABEL, dtype=torch.int64))),
-            torch.cat((found.crowd, torch.zeros(count, dtype=torch.bool))),
-            torch.cat((found.areas, torch.zeros(count))),
-        )
-
-    def _in_table(self, index: int) -> int:
-        return index if self._delivered is None else self._delivered.members[index]
-
-
-class EvaluationImages(Dataset[Sample[BoxTarget]]):
-    """`images[index]` is a decoded, resized sample whose target stays in pixels of the file, as metrics want it."""
-
-    def __init__(self, table: BoxTable, *, rule: ResizeRule) -> None:
-        self._table = table
-        self._rule = rule
-
-    def __getitem__(self, key: int | Delivered[int]) -> Sample[BoxTarget]:
-        index = key.key if isinstance(key, Delivered) else key
-        name = self._table.name(index)
-        data = key.images[index] if isinstance(key, Delivered) else self._table.image_bytes(index)
-        image = decode(data, name=name)
-        height, width = image.shape[-2:]
-        pixels, placement = prepare_image(image, self._rule)
-        given = self._table.proposals(index)
-        frame = Frame(index, name, height, width, placement)
-        return Sample(pixels, self._table.truth(index), frame, None if given is None else place(given, placement))
+    def blank(self, key: Any, /) -> Sample[TargetT]:
+        """A grey image without objects in place of one that cannot be read."""
 
 
 class TrainingStream(Generic[TargetT]):
@@ -165,11 +39,12 @@ class TrainingStream(Generic[TargetT]):
         workers: processes that decode and augment; 0 does it in this process.
         pin_memory: page-locked batches, for copies to a GPU that do not wait.
         open_feed: makes what brings the images, where they are streamed.
+        mend: what becomes of a micro-batch with images that cannot be read.
     """
 
     def __init__(
         self,
-        images: Dataset[Sample[TargetT]],
+        images: Images[TargetT],
         *,
         order: UpdateOrder,
         share: Share,
@@ -177,11 +52,12 @@ class TrainingStream(Generic[TargetT]):
         workers: int,
         pin_memory: bool,
         open_feed: Callable[[], Feed] | None = None,
+        mend: Mend[TargetT] = stop_at_failure,
     ) -> None:
-        self._images = images
+        self._images = _Guarded(images, blanks=mend is not stop_at_failure)
         self._order = order
         self._share = share
-        self._collate = collate
+        self._collate = _GuardedCollate(collate, mend)
         self._workers = workers
         self._pin_memory = pin_memory
         self._open_feed = open_feed
@@ -190,7 +66,7 @@ class TrainingStream(Generic[TargetT]):
         """The first micro-batch of this process in the first update, whatever step a run is at."""
         sampler = _UpdateSampler(self._order, self._share, 0, self._open_feed)
         with contextlib.closing(iter(sampler)) as batches:
-            return self._collate([self._images[key] for key in next(batches)])
+            return _checked(self._collate([self._images[key] for key in next(batches)]))
 
     def updates(self, start_step: int) -> Iterator[list[Batch[TargetT]]]:
         """The micro-batches of update `start_step`, then of the next, without end.
@@ -205,7 +81,7 @@ class TrainingStream(Generic[TargetT]):
 
 
 def evaluation_batches(
-    images: Dataset[Sample[TargetT]],
+    images: Images[TargetT],
     indices: range,
     *,
     batch_size: int,
@@ -214,6 +90,7 @@ def evaluation_batches(
     pin_memory: bool,
     size_of: Callable[[int], tuple[int, int]] | None = None,
     deliver: Deliver | None = None,
+    mend: Mend[TargetT] = stop_at_failure,
 ) -> Iterator[Batch[TargetT]]:
     """The given samples, once: in order, the last batch may be smaller; or, given sizes, those of one size together.
 
@@ -221,12 +98,15 @@ def evaluation_batches(
         size_of: the size of a sample in its batch, where it may have several. No image is padded for the sake of another
             then, so what is found in it does not depend on the others.
         deliver: brings the images of every batch, where they are streamed; without sizes only.
+        mend: what becomes of a batch with images that cannot be read.
     """
     groups: dict[tuple[int, int], list[int]] = {}
     for index in indices:
         groups.setdefault((0, 0) if size_of is None else size_of(index), []).append(index)
     chunks = [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
-    loader = _loader(images, _ListSampler(chunks, deliver), collate, min(workers, len(chunks)), pin_memory)
+    guarded = _Guarded(images, blanks=mend is not stop_at_failure)
+    joined = _GuardedCollate(collate, mend)
+    loader = _loader(guarded, _ListSampler(chunks, deliver), joined, min(workers, len(chunks)), pin_memory)
     with _reading(loader) as batches:
         for batch in batches:
             yield _checked(batch)
@@ -264,46 +144,50 @@ class _ListSampler(Sampler["Sequence[int | Delivered[int]]"]):
         return iter(self._chunks) if self._deliver is None else self._deliver(self._chunks)
 
 
-class _Guarded(Dataset["Sample[TargetT] | Failure"]):
-    """Turns the errors that a user can cause into values, which travel from workers unchanged."""
+class _Guarded(Dataset[Read[TargetT]]):
+    """Turns the errors that a user can cause into values, which travel from workers unchanged.
 
-    def __init__(self, images: Dataset[Sample[TargetT]]) -> None:
+    Args:
+        blanks: a failure comes with a blank.
+    """
+
+    def __init__(self, images: Images[TargetT], *, blanks: bool) -> None:
         self._images = images
+        self._blanks = blanks
 
-    def __getitem__(self, key: object) -> "Sample[TargetT] | Failure":
+    def __getitem__(self, key: object) -> Read[TargetT]:
         try:
             return self._images[key]
         except (ValueError, OSError) as error:
-            return Failure(str(error))
+            return Failure(str(error), self._images.blank(key) if self._blanks else None)
 
 
 class _GuardedCollate(Generic[TargetT]):
-    def __init__(self, collate: Collate[TargetT]) -> None:
+    def __init__(self, collate: Collate[TargetT], mend: Mend[TargetT]) -> None:
         self._collate = collate
+        self._mend = mend
 
-    def __call__(self, samples: "Sequence[Sample[TargetT] | Failure]") -> "Batch[TargetT] | Failure":
-        whole = [sample for sample in samples if isinstance(sample, Sample)]
-        failures = [sample for sample in samples if isinstance(sample, Failure)]
-        return failures[0] if failures else self._collate(whole)
+    def __call__(self, samples: Sequence[Read[TargetT]]) -> Batch[TargetT] | Failure[TargetT]:
+        return self._mend(samples, self._collate)
 
 
-def _checked(batch: "Batch[TargetT] | Failure") -> "Batch[TargetT]":
+def _checked(batch: Batch[TargetT] | Failure[TargetT]) -> Batch[TargetT]:
     if isinstance(batch, Failure):
         raise ValueError(batch.message)
     return batch
 
 
 def _loader(
-    images: Dataset[Sample[TargetT]],
+    images: _Guarded[TargetT],
     sampler: Sampler[Any],
-    collate: Collate[TargetT],
+    collate: _GuardedCollate[TargetT],
     workers: int,
     pin_memory: bool,
-) -> "DataLoader[Batch[TargetT] | Failure]":
+) -> "DataLoader[Batch[TargetT] | Failure[TargetT]]":
     return DataLoader(
-        _Guarded(images),  # type: ignore[arg-type]
+        images,  # type: ignore[arg-type]
         batch_sampler=sampler,
-        collate_fn=_GuardedCollate(collate),
+        collate_fn=collate,
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,

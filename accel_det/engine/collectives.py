@@ -51,6 +51,18 @@ def share_json(value: object, device: torch.device) -> object:
     return json.loads(bytes(data.tolist()))
 
 
+def join_lines(lines: Sequence[str], device: torch.device) -> list[str]:
+    """All different lines of all processes, sorted. Collective: every process must call it."""
+    if not is_distributed():
+        return sorted(set(lines))
+    own = torch.frombuffer(bytearray("\n".join([*lines, ""]).encode() or b"\n"), dtype=torch.uint8)
+    parts = gather_on_first({"text": own}, device)
+    joined = {line for part in parts for line in bytes(part["text"].tolist()).decode().split("\n") if line}
+    found = share_json(sorted(joined), device)
+    assert isinstance(found, list)
+    return found
+
+
 def gather_on_first(columns: Mapping[str, Tensor], device: torch.device) -> list[dict[str, Tensor]]:
     """Bring tensors of any length to the first process, without pickle.
 

@@ -1,14 +1,14 @@
 """Predict a split on all processes, gather one row per image, score it once."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from accel_det.engine.collectives import gather_on_first, share_buffers, share_json, sum_over_processes
+from accel_det.engine.collectives import gather_on_first, join_lines, share_buffers, share_json, sum_over_processes
 from accel_det.engine.transfer import to_device
 from accel_det.tasks.base import Task
 from accel_det.types import Batch
@@ -27,6 +27,7 @@ class Evaluation(NamedTuple):
         interrupted: some process was asked to stop.
         images: number of images that were predicted.
         seconds: for predictions and scoring.
+        left_out: what is wrong with each image that could not be read, the same on every process; they are not scored.
     """
 
     scores: dict[str, float]
@@ -34,6 +35,7 @@ class Evaluation(NamedTuple):
     interrupted: bool
     images: int
     seconds: float
+    left_out: Sequence[str] = ()
 
 
 def evaluate(
@@ -60,24 +62,29 @@ def evaluate(
     modes = [(module, module.training) for module in model.modules()]  # frozen norms are in another than the rest
     model.eval()
     rows: list[RowT] = []
+    left_out: list[str] = []
     try:
         for batch in batches:
             if stop():
                 break
-            rows += _predict(accelerator, model, task, batch)
-            seen(len(batch.frames))
+            left_out += batch.left_out
+            if not batch.void:
+                rows += _predict(accelerator, model, task, batch)
+                seen(len(batch.frames))
     finally:
         for module, training in modes:
             module.training = training
-    counts = torch.tensor([float(stop()), float(len(rows))], dtype=torch.float64, device=accelerator.device)
-    interrupted, images = sum_over_processes(counts).tolist()
+    told = [float(stop()), float(len(rows)), float(len(left_out))]
+    counts = torch.tensor(told, dtype=torch.float64, device=accelerator.device)
+    interrupted, images, bad = sum_over_processes(counts).tolist()
     if interrupted:
         return Evaluation({}, [], True, int(images), time.perf_counter() - started)
     gathered = gather_on_first(task.pack(rows), accelerator.device)
     every = [row for part in gathered for row in task.unpack(part)]
     scores = share_json(task.score(every) if accelerator.is_main_process else None, accelerator.device)
     assert isinstance(scores, dict)
-    return Evaluation(scores, every, False, int(images), time.perf_counter() - started)
+    lines = join_lines(left_out, accelerator.device) if bad else []
+    return Evaluation(scores, every, False, int(images), time.perf_counter() - started, lines)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from accel_det.engine.console import Console, Meter
 from accel_det.engine.ema import MovingAverage
 from accel_det.engine.evaluate import Evaluation, evaluate
 from accel_det.engine.journal import Journal
+from accel_det.engine.left_out import LeftOut
 from accel_det.engine.optimize import set_rates
 from accel_det.engine.phases import Phases, set_train_mode, undo_wrapping
 from accel_det.engine.schedule import Course
@@ -67,6 +68,7 @@ class Job(Generic[TargetT, PredictionT, RowT]):
             the first one begins.
         phase: its number.
         for_evaluation: what an evaluation makes of the network: one that looks at each image several times, say.
+        left_out: images that the run goes on without.
     """
 
     config: Config
@@ -91,6 +93,7 @@ class Job(Generic[TargetT, PredictionT, RowT]):
     prepared_optimizer: Any = None
     phase: int | None = None
     for_evaluation: Callable[[nn.Module], nn.Module] = _as_it_is
+    left_out: LeftOut = dataclasses.field(default_factory=lambda: LeftOut(most=0))
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -125,6 +128,8 @@ def fit(job: Job[TargetT, PredictionT, RowT]) -> Outcome:
                 waited_s = time.perf_counter() - began
                 result = _update(job, batches, stop)
                 meter.count(waited_s=waited_s, step_s=time.perf_counter() - began)
+                if result.left_out:
+                    _note_left_out(job, [line for batch in batches for line in batch.left_out])
                 _report(job, result, meter)
                 counters.evaluation_due = counters.step == job.total_steps or evaluation_is_due(
                     counters.step, config, job.num_samples
@@ -246,11 +251,19 @@ def _evaluate(job: Job[TargetT, PredictionT, RowT], stop: StopRequest) -> bool:
     counters.evaluations_without_gain = 0 if best else counters.evaluations_without_gain + 1
     if best:
         counters.best_fitness, counters.best_step = fitness, counters.step
+    if found.left_out:
+        _note_left_out(job, found.left_out)
     job.journal.write("val", counters.step, found.scores)
     job.console.evaluation(counters.step, found.scores, images=found.images, seconds=found.seconds, best=best)
     if best and job.accelerator.is_main_process:
         job.export("best", job.evaluated_model.state_dict(), counters)
     return True
+
+
+def _note_left_out(job: Job[TargetT, PredictionT, RowT], messages: Sequence[str]) -> None:
+    """Say once what could not be read. Collective: every process must call it."""
+    for line in job.left_out.add(messages, job.accelerator.device):
+        job.console.say(f"warning: left out: {line}")
 
 
 def _patience_ended(job: Job[TargetT, PredictionT, RowT]) -> bool:

@@ -2,7 +2,8 @@
 
 A model reports sums and counts of what this process saw. Divided by the count of all processes, and with the gradients
 averaged by DistributedDataParallel, N processes compute exactly the gradient of one process on the same images.
-Everything that processes must agree on in a step travels in one all-reduce: sums, counts, and the wish to stop.
+Everything that processes must agree on in a step travels in one all-reduce: sums, counts, images that were left out, and the
+wish to stop.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +23,14 @@ class Agreed(NamedTuple):
         names: of the loss terms, sorted.
         sums: (T,) float64, over all processes.
         counts: (T,) float64, over all processes.
+        left_out: () float64, number of images that could not be read.
         stop: () float64, number of processes that were asked to stop.
     """
 
     names: tuple[str, ...]
     sums: Tensor
     counts: Tensor
+    left_out: Tensor
     stop: Tensor
 
     def values(self) -> Tensor:
@@ -35,7 +38,7 @@ class Agreed(NamedTuple):
         return self.sums * reciprocal(self.counts)
 
 
-def agree(losses: Losses, *, stop: bool) -> Agreed:
+def agree(losses: Losses, *, stop: bool, left_out: int = 0) -> Agreed:
     """Add up sums and counts over all processes. Collective: every process must call it, with the same terms."""
     names = tuple(sorted(losses))
     some = losses[names[0]].sum
@@ -43,11 +46,11 @@ def agree(losses: Losses, *, stop: bool) -> Agreed:
         [
             *(losses[name].sum.detach().double() for name in names),
             *(losses[name].count.detach().double() for name in names),
-            torch.full((), float(stop), dtype=torch.float64, device=some.device),
+            *(torch.full((), float(told), dtype=torch.float64, device=some.device) for told in (left_out, stop)),
         ]
     )
     sum_over_processes(packed)
-    return Agreed(names, packed[: len(names)], packed[len(names) : -1], packed[-1])
+    return Agreed(names, packed[: len(names)], packed[len(names) : -2], packed[-2], packed[-1])
 
 
 def window_counts(micro_batches: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -73,6 +76,11 @@ def global_loss(losses: Losses, counts: Mapping[str, Tensor], *, world: int) -> 
         if not term.watched
     ]
     return torch.stack(terms).sum()
+
+
+def void(losses: Losses) -> Losses:
+    """The terms of a batch that nothing is to be learned from: parameters take part, with gradients that are zero."""
+    return {name: term._replace(sum=term.sum * 0, count=term.count * 0) for name, term in losses.items()}
 
 
 def reciprocal(count: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from accel_det.draws import mix
-from accel_det.engine.normalize import Agreed, agree, global_loss, reciprocal, window_counts
+from accel_det.engine.normalize import Agreed, agree, global_loss, reciprocal, void, window_counts
 from accel_det.engine.optimize import gradient_norm
 from accel_det.engine.transfer import to_device
 from accel_det.types import Batch, Losses
@@ -29,12 +29,14 @@ class StepResult(NamedTuple):
         gradient_norm: L2, after `loss_factor` and before clipping.
         stop: some process was asked to stop.
         skipped: fp16 overflow made the update void.
+        left_out: images of all processes that could not be read.
     """
 
     losses: dict[str, float]
     gradient_norm: float
     stop: bool
     skipped: bool
+    left_out: int = 0
 
 
 def train_step(
@@ -73,14 +75,15 @@ def train_step(
         last = number == len(on_device)
         with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
             losses: Losses = wrapped(batch)
-            agreed.append(agree(losses, stop=stop))
+            losses = void(losses) if batch.void else losses
+            agreed.append(agree(losses, stop=stop, left_out=len(batch.left_out)))
             local.append({name: term._replace(sum=term.sum.detach()) for name, term in losses.items()})
             loss = global_loss(losses, counts or _as_mapping(agreed[-1]), world=accelerator.num_processes)
             share = loss if counts else loss / len(on_device)
             accelerator.backward(share * loss_factor)
     accelerator.unscale_gradients(optimizer)
     norm = gradient_norm(model)
-    values, gradient, stops = _read(agreed, counts, norm)
+    values, (gradient, left_out, stops) = _read(agreed, counts, norm)
     overflow_is_handled = accelerator.scaler is not None
     if not all(map(math.isfinite, values.values())) or not (math.isfinite(gradient) or overflow_is_handled):
         raise NonFiniteLoss(_describe(values, gradient, local, batches, accelerator.process_index))
@@ -89,7 +92,8 @@ def train_step(
         torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     optimizer.step()
     total = sum(value for name, value in values.items() if not local[0][name].watched)
-    return StepResult(values | {"total": total}, gradient, bool(stops), bool(accelerator.optimizer_step_was_skipped))
+    skipped = bool(accelerator.optimizer_step_was_skipped)
+    return StepResult(values | {"total": total}, gradient, bool(stops), skipped, int(left_out))
 
 
 def settle_buckets(accelerator: Accelerator, wrapped: nn.Module, optimizer: Optimizer, batch: Batch[Any]) -> None:
@@ -116,7 +120,11 @@ def _counts_of_window(model: nn.Module, batches: Sequence[Batch[Any]]) -> dict[s
     if len(batches) == 1:
         return None  # the forward pass will tell
     counts = [model.counts(batch) for batch in batches]  # type: ignore[operator]
-    known = [c for c in counts if c is not None]
+    known = [
+        {name: count * (not batch.void) for name, count in c.items()}
+        for c, batch in zip(counts, batches, strict=True)
+        if c is not None
+    ]
     return window_counts(known) if len(known) == len(batches) else None
 
 
@@ -126,17 +134,17 @@ def _as_mapping(agreed: Agreed) -> dict[str, Tensor]:
 
 def _read(
     agreed: Sequence[Agreed], counts: Mapping[str, Tensor] | None, norm: Tensor
-) -> tuple[dict[str, float], float, float]:
-    """Loss terms, gradient norm and number of stop requests: the one moment at which the host waits for the device."""
+) -> tuple[dict[str, float], tuple[float, float, float]]:
+    """Loss terms; gradient norm, images left out and stop requests: the one moment at which the host waits for the device."""
     names = agreed[0].names
     if counts is None:
         means = torch.stack([part.values() for part in agreed]).mean(dim=0)
     else:
         divisors = torch.stack([counts[name] for name in names])
         means = torch.stack([part.sums for part in agreed]).sum(dim=0) * reciprocal(divisors)
-    stops = torch.stack([part.stop for part in agreed]).sum()
-    numbers = torch.cat((means, norm.detach().double()[None], stops[None])).tolist()
-    return dict(zip(names, numbers, strict=False)), numbers[-2], numbers[-1]
+    told = torch.stack([torch.stack((part.left_out, part.stop)) for part in agreed]).sum(dim=0)
+    *numbers, gradient, left_out, stops = torch.cat((means, norm.detach().double()[None], told)).tolist()
+    return dict(zip(names, numbers, strict=True)), (gradient, left_out, stops)
 
 
 def _describe(

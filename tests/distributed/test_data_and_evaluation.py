@@ -9,7 +9,8 @@ import torch
 from harness import run_world
 
 from accel_det.config.schema import RuntimeSection
-from accel_det.data.loaders import EvaluationImages, TrainingImages, TrainingStream, evaluation_batches
+from accel_det.data.box_images import EvaluationImages, TrainingImages
+from accel_det.data.loaders import TrainingStream, evaluation_batches
 from accel_det.data.order import EpochOrder, Share, evaluation_slice
 from accel_det.data.sources import SetSpec, open_split
 from accel_det.data.transforms import Augmentation, ResizeRule

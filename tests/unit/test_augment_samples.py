@@ -11,8 +11,9 @@ import torch
 from painted_pictures import PaintedPictures, target_of
 from PIL import Image
 
+from accel_det.data.box_images import TrainingImages
 from accel_det.data.collate import collate_boxes
-from accel_det.data.loaders import TrainingImages, TrainingStream
+from accel_det.data.loaders import TrainingStream
 from accel_det.data.order import Draw, EpochOrder, Share
 from accel_det.data.transforms import Augmentation, ResizeRule, augment, augment_from
 from accel_det.types import Batch, BoxTarget, Placement, Sample

@@ -147,7 +147,9 @@ def test_counts_of_a_window_are_added_up_by_name() -> None:
 def test_the_reciprocal_of_nothing_is_zero_also_for_the_smallest_numbers() -> None:
     counts = torch.tensor([0.0, 4.0, 0.5], dtype=torch.float64)
     assert reciprocal(counts).tolist() == [0.0, 0.25, 2.0]
-    assert Agreed(("x",), torch.tensor([0.0]), torch.tensor([0.0]), torch.tensor(0.0)).values().tolist() == [0.0]
+    assert Agreed(
+        ("x",), torch.tensor([0.0]), torch.tensor([0.0]), torch.tensor(0.0), torch.tensor(0.0)
+    ).values().tolist() == [0.0]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

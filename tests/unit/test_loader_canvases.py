@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from accel_det.boxes import unplace
+from accel_det.data.box_images import EvaluationImages, TrainingImages
 from accel_det.data.canvases import Canvases, LikeAspects, SizeRule
 from accel_det.data.collate import collate_boxes
-from accel_det.data.loaders import EvaluationImages, TrainingImages, TrainingStream, evaluation_batches
+from accel_det.data.loaders import TrainingStream, evaluation_batches
 from accel_det.data.order import EpochOrder, Share
 from accel_det.data.transforms import Augmentation, ResizeRule
 from accel_det.types import Batch, BoxTarget

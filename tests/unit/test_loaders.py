@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 from accel_det.data import loaders
+from accel_det.data.box_images import EvaluationImages, TrainingImages
 from accel_det.data.collate import collate_boxes
-from accel_det.data.loaders import EvaluationImages, TrainingImages, TrainingStream, evaluation_batches
+from accel_det.data.loaders import TrainingStream, evaluation_batches
 from accel_det.data.order import EpochOrder, Share, positions
 from accel_det.data.transforms import Augmentation, ResizeRule
 from accel_det.types import Batch, BoxTarget
