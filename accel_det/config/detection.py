@@ -11,7 +11,9 @@ from accel_det.config.section import Positive, Section, Share
 
 
 class DetectionSet(SetSection):
-    format: Literal["coco", "voc", "yolo", "hub", "street"] = Field(description="how the set is stored")
+    format: Literal[
+        "coco", "voc", "yolo", "csv", "createml", "cvat", "openimages", "widerface", "imagenet_det", "hub", "street"
+    ] = Field(description="how the set is stored")
     holdout: Share = Field(0.0, description="share of the images that split `val` takes by a hash of the file name")
     parameters: dict[str, int | float | str] = Field({}, description="settings of the synthetic street")
 

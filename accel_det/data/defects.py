@@ -98,6 +98,12 @@ DEFECT_KINDS: dict[str, DefectKind] = {
         "drop_box",
         f"add the class to the configured ones, {_ACCEPT}leave its objects out",
     ),
+    "other_shape": DefectKind(
+        "an object is a box, or has one that follows from its shape",
+        STOP,
+        "drop_box",
+        f"annotate a box, {_ACCEPT}leave the object out",
+    ),
     "unused_class": DefectKind(
         "every listed class has objects", "keep", "drop_class", f"add objects, {_ACCEPT}leave the class out"
     ),

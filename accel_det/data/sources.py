@@ -10,14 +10,37 @@ import numpy as np
 
 from accel_det.data.clean import CleanSplit, clean
 from accel_det.data.defects import Defect, Findings
-from accel_det.data.formats import coco, hub, hub_stream, voc, yolo
+from accel_det.data.formats import (
+    coco,
+    createml,
+    csv_boxes,
+    cvat,
+    hub,
+    hub_stream,
+    imagenet_det,
+    openimages,
+    voc,
+    widerface,
+    yolo,
+)
 from accel_det.data.formats.raw import Bools, Ints, RawSplit, StreamedImages
 from accel_det.data.locate import source_name
 from accel_det.data.records import DetectionTable, build_table, fingerprint
 from accel_det.data.shards import JoinedShards
 
 POOL = "train"
-_READERS = {"coco": coco.read, "voc": voc.read, "yolo": yolo.read, "hub": hub.read}
+_READERS = {
+    "coco": coco.read,
+    "voc": voc.read,
+    "yolo": yolo.read,
+    "csv": csv_boxes.read,
+    "createml": createml.read,
+    "cvat": cvat.read,
+    "openimages": openimages.read,
+    "widerface": widerface.read,
+    "imagenet_det": imagenet_det.read,
+    "hub": hub.read,
+}
 STREET = "street"
 FORMATS = (*_READERS, STREET)
 

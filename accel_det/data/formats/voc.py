@@ -17,12 +17,22 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _WHOLE_FOLDER = "train"
 
 
-class _Layout(NamedTuple):
-    """Where a split lies: its XML files, whether ImageSets chose them, and the folder of the images."""
+class Layout(NamedTuple):
+    """Where a split lies.
+
+    Attributes:
+        xml_files: one for each image.
+        listed: whether a list chose them.
+        images: folder of the images.
+        annotations: where it is given, images lie below `images` as XML files lie below it.
+        suffix: of images, where the XML does not say it.
+    """
 
     xml_files: list[Path]
     listed: bool
     images: Path
+    annotations: Path | None = None
+    suffix: str = ".jpg"
 
 
 class _Object(NamedTuple):
@@ -53,7 +63,11 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
     Raises:
         ValueError: there is no such split.
     """
-    layout = _layout(source, split)
+    return read_layout(source, _layout(source, split), findings=findings)
+
+
+def read_layout(source: SplitSource, layout: Layout, *, findings: Findings) -> RawSplit:
+    """The images and objects of XML files that have been found."""
     folder, shown_root = Folder(layout.images), Folder(source.root)
     names: list[str] = []
     files: list[str] = []
@@ -65,7 +79,10 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
         annotation = _read_file(path, layout=layout, findings=findings)
         if annotation is None:
             continue
-        candidates = _candidates(path.stem, annotation.filename)
+        name = (
+            path.stem if layout.annotations is None else path.relative_to(layout.annotations).with_suffix("").as_posix()
+        )
+        candidates = _candidates(name, annotation.filename, suffix=layout.suffix)
         located = locate_image(folder, candidates, findings=findings, annotation_file=str(path), record="filename")
         if located is None:
             continue
@@ -91,7 +108,7 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
     return RawSplit(classes, names, files, None, annotation_files, size_array, columns.arrays())
 
 
-def _layout(source: SplitSource, split: str) -> _Layout:
+def _layout(source: SplitSource, split: str) -> Layout:
     root = Path(source.root)
     annotations = root / (source.annotations or "Annotations").replace("{split}", split)
     lists = root / "ImageSets" / "Main"
@@ -104,7 +121,7 @@ def _layout(source: SplitSource, split: str) -> _Layout:
                     if line.split()
                 ]
                 images = root / (source.images or "JPEGImages").replace("{split}", split)
-                return _Layout([annotations / f"{stem}.xml" for stem in dict.fromkeys(stems)], True, images)
+                return Layout([annotations / f"{stem}.xml" for stem in dict.fromkeys(stems)], True, images)
         present = ", ".join(sorted(path.stem for path in lists.glob("*.txt")))
         raise ValueError(f"set {source.name!r}: no split {split!r} in {lists}; there are {present or 'none'}")
     folders = [root / name for name in split_names(split)]
@@ -114,26 +131,27 @@ def _layout(source: SplitSource, split: str) -> _Layout:
         if found:
             beside = root / "JPEGImages" if folder == annotations and (root / "JPEGImages").is_dir() else folder
             images = root / source.images.replace("{split}", split) if source.images else beside
-            return _Layout(found, False, images)
+            return Layout(found, False, images)
     raise ValueError(
         f"set {source.name!r}, split {split!r}: neither {lists / f'{split}.txt'} nor XML files in "
         f"{', '.join(str(folder) for folder in folders)}; without split files use `holdout` to make a val split"
     )
 
 
-def _candidates(stem: str, filename: str) -> list[str]:
-    """Names the image of `<stem>.xml` may have: the stem with the suffix inside, the name inside, the stem with any.
+def _candidates(stem: str, filename: str, *, suffix: str) -> list[str]:
+    """Names the image of `<stem>.xml` may have: the stem with the suffix inside or the given one, the name inside, the
+    stem with any suffix.
 
     The stem comes first: the name inside is often left over from before files were renamed. Of a path, the last part
     counts.
     """
     base = filename.replace("\\", "/").rsplit("/", 1)[-1]
-    suffix = Path(base).suffix or ".jpg"
+    suffix = Path(base).suffix or suffix
     others = [stem + other for other in sorted(IMAGE_SUFFIXES)]
     return list(dict.fromkeys([stem + suffix, *([base] if base else []), *others]))
 
 
-def _read_file(path: Path, *, layout: _Layout, findings: Findings) -> _Annotation | None:
+def _read_file(path: Path, *, layout: Layout, findings: Findings) -> _Annotation | None:
     """The annotation of one image, or None and a finding."""
     file = str(path)
     try:

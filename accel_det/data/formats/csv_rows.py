@@ -1,0 +1,45 @@
+"""The rows of files of comma-separated values."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from accel_det.data.defects import Findings
+
+_DELIMITERS = ",;\t"
+
+
+class CsvRow(NamedTuple):
+    """The fields of a row, and the number of its line, from 1."""
+
+    line: int
+    fields: list[str]
+
+
+def csv_rows(path: Path, *, findings: Findings) -> Iterator[CsvRow]:
+    """Every row that is not empty. Values are divided by what the first line has most of: comma, semicolon or tab.
+
+    Where the file cannot be read any further, that is noted and the rows end.
+    """
+    line = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(_DELIMITERS, key=first.count), strict=True)
+            for fields in reader:
+                line = reader.line_num
+                if any(field.strip() for field in fields):
+                    yield CsvRow(line, fields)
+    except (OSError, UnicodeError, csv.Error) as error:
+        where = f"after line {line}" if line else ""
+        findings.add("malformed_file", file=str(path), record=where, value=f"no CSV: {error}")
+
+
+def column_names(fields: list[str]) -> dict[str, int]:
+    """Position of every column of a header, by its name in lower case with `_` for spaces; the first of a name counts."""
+    names: dict[str, int] = {}
+    for position, field in enumerate(fields):
+        names.setdefault(field.strip().lower().replace(" ", "_"), position)
+    return names
