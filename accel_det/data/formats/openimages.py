@@ -71,7 +71,7 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
     folder = image_folder(source, split, file=path, names=[*probes, *(f"{name}.jpg" for name in listed or ())])
     images = FoundImages(folder, source, file=path, findings=findings)
     classes = tuple(dict.fromkeys(name_of.values()))
-    objects = NamedObjects(ObjectColumns("line"), listed=classes, file=path, findings=findings)
+    objects = NamedObjects(ObjectColumns("line", relative=True), listed=classes, file=path, findings=findings)
     index_of: dict[str, int] = {}
     for row in chain(first, rows):
         if len(row.fields) <= max(columns.image, columns.label, *columns.corners):
