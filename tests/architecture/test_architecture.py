@@ -49,6 +49,7 @@ ONLY_IN = {
     "huggingface_hub": ("publish/", "data/"),
     "defusedxml": ("data/",),
     "optuna": ("cli/study.py",),
+    "cv2": ("tracking/camera_motion.py",),
     "pytorch_metric_learning": ("models/reid/",),
 }
 """A library -> the only places of accel_det that may import it."""
