@@ -11,6 +11,8 @@ _COMMANDS = {
     "evaluate": "score a trained network on the data that it was configured for, or on other data",
     "rescore": "score saved detections again, without the network: other thresholds, suppression or truth",
     "predict": "find objects in images: pictures with boxes, and JSON in COCO's results format",
+    "track": "follow objects through footage: Deep SORT with a detector and a network for re-identification",
+    "tune-tracker": "search for settings of the tracker on what was found before",
     "check": "look for defects in the data of a configuration",
     "prepare": "write the data of a configuration as shards that can be streamed",
     "show-data": "show the data of a configuration: classes, sizes, images before and after augmentation",

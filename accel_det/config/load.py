@@ -67,7 +67,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded[Confi
     environment: dict[str, str] = {}
     tree = _expand(read_mapping(file), environment, str(file))
     places = {key: str(file) for key in _paths(tree)}
-    for key, text in _override_pairs(overrides):
+    for key, text in override_pairs(overrides):
         place = f"command line, --{key}"
         _put(tree, key.split("."), _expand(_parse(text, place), environment, place), place=place)
         places = {k: v for k, v in places.items() if not k.startswith(f"{key}.")} | {key: "command line"}
@@ -213,7 +213,12 @@ def _expand(value: Any, environment: dict[str, str], place: str) -> Any:
     return _VARIABLE.sub(replace, value)
 
 
-def _override_pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+def override_pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Keys and values of a command line's `--section.key value` or `--section.key=value`.
+
+    Raises:
+        ConfigError: a word stands alone, a value is missing, or it is no key.
+    """
     remaining = list(arguments)
     while remaining:
         word = remaining.pop(0)
