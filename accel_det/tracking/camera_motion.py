@@ -15,6 +15,7 @@ from accel_det.tracking.kalman import States
 Floats = NDArray[np.float64]
 Grey = NDArray[np.uint8]
 
+MOST_ZOOM = 10.0
 LONGEST_SIDE_PX = 1000
 MOST_CORNERS = 1000
 LEAST_CORNERS = 8
@@ -24,13 +25,14 @@ def admit_motion(motion: NDArray[np.floating], *, frame: int) -> Floats:
     """A map of pixels as float64.
 
     Raises:
-        ValueError: it is not a finite (2, 3) matrix that turns areas into areas.
+        ValueError: it is not a finite (2, 3) matrix that makes sides at most ten times longer or shorter.
     """
     found = np.asarray(motion, dtype=np.float64)
-    if found.shape != (2, 3) or not np.isfinite(found).all() or not abs(np.linalg.det(found[:, :2])) > 1e-6:
+    sound = found.shape == (2, 3) and np.isfinite(found).all()
+    if not sound or not 1 / MOST_ZOOM <= _scale(found) <= MOST_ZOOM:
         raise ValueError(
             f"frame {frame}: camera motion {found.tolist()}, expected a finite (2, 3) affine map, of x and y in the frame "
-            "before to x and y in this one, that keeps areas above 0"
+            f"before to x and y in this one, that zooms by no more than {MOST_ZOOM:g}"
         )
     return found
 
@@ -105,14 +107,14 @@ def _common_motion(before: Grey, after: Grey, *, background: Grey) -> Floats | N
     import cv2
 
     shrink = -(-max(before.shape) // LONGEST_SIDE_PX)
-    before, after, background = (
-        cv2.resize(image, None, fx=1 / shrink, fy=1 / shrink, interpolation=how)
-        for image, how in ((before, cv2.INTER_AREA), (after, cv2.INTER_AREA), (background, cv2.INTER_NEAREST))
+    first, second = (
+        cv2.resize(g, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA) for g in (before, after)
     )
-    corners: Any = cv2.goodFeaturesToTrack(before, MOST_CORNERS, 0.01, 5, mask=background)
+    mask = cv2.resize(background, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_NEAREST)
+    corners: Any = cv2.goodFeaturesToTrack(first, MOST_CORNERS, 0.01, 5, mask=mask)
     if corners is None:
         return None
-    followed, is_found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, np.zeros_like(corners))
+    followed, is_found, _ = cv2.calcOpticalFlowPyrLK(first, second, corners, np.zeros_like(corners))
     kept = is_found[:, 0] == 1
     if kept.sum() < LEAST_CORNERS:
         return None

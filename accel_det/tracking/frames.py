@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_det.tracking.association import pairwise_iou
+from accel_det.tracking.kalman import SMALLEST_SIDE_PX
 from accel_det.tracking.settings import TrackerSettings
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 FARTHEST_PX = 1e7
-SMALLEST_SIDE_PX = 1e-3
 LENGTH_TOLERANCE = 1e-2
 
 
@@ -72,16 +72,24 @@ class Candidates(NamedTuple):
         return Candidates(self.boxes[rows], self.scores[rows], self.labels[rows], embeddings, self.rows[rows])
 
 
-def admit(detections: FrameDetections, settings: TrackerSettings, *, frame: int) -> Candidates:
+def admit(
+    detections: FrameDetections, settings: TrackerSettings, *, frame: int, embedding_size: int | None = None
+) -> Candidates:
     """The detections that take part: sound, scored and high enough, and not suppressed by a better one.
 
     Args:
         frame: number of the frame, from 1, for messages.
+        embedding_size: D of the frames before; None while there was none.
 
     Raises:
         ValueError: arrays do not belong together, embeddings are missing, or a row is bad and settings.on_bad_box is "stop".
     """
     found = _arrays(detections, settings, frame=frame)
+    if found.embeddings is not None and embedding_size not in (None, found.embeddings.shape[1]):
+        raise ValueError(
+            f"frame {frame}: embeddings of {found.embeddings.shape[1]} numbers, and those of the frames before had "
+            f"{embedding_size}: take one network for a whole sequence"
+        )
     faults = _faults(found)
     if faults and settings.on_bad_box == "stop":
         row, (what, expected) = min(faults.items())
@@ -102,6 +110,7 @@ def _arrays(detections: FrameDetections, settings: TrackerSettings, *, frame: in
     scores = np.asarray(detections.scores, dtype=np.float64)
     labels = np.asarray(detections.labels)
     number = len(boxes)
+    boxes = boxes if number else np.zeros((0, 4))
     if boxes.shape != (number, 4) or scores.shape != (number,) or labels.shape != (number,):
         raise ValueError(
             f"frame {frame}: expected boxes (N, 4), scores (N,) and labels (N,), "

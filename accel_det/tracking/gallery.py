@@ -48,6 +48,8 @@ class Gallery:
 
     def add(self, places: Indices, embeddings: NDArray[np.float32]) -> None:
         """Take in one embedding of each, (N, D); the oldest goes where the budget is spent."""
+        if not len(places):
+            return
         fresh = embeddings
         if self._momentum is not None:
             old = self._features[places, 0]
@@ -89,7 +91,7 @@ class Gallery:
         old = len(self._features)
         new = max(FIRST_PLACES, 2 * old)
         features = np.zeros((new, self._budget, width), dtype=np.float32)
-        features[:old] = self._features
+        features[:old, :, : self._features.shape[2]] = self._features
         self._features = features
         self._num_added = np.concatenate((self._num_added, np.zeros(new - old, dtype=np.int64)))
         self._free += range(new - 1, old - 1, -1)

@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 
 ASPECT, HEIGHT = 2, 3
 TRANSITION = np.eye(8) + np.eye(8, k=4)
+SMALLEST_SIDE_PX = 1e-3
 OBSERVED = np.eye(4, 8)
 
 
@@ -116,7 +117,8 @@ def squared_distances(states: States, measured: Floats, settings: TrackerSetting
 
 def _measurement_noise(states: States, settings: TrackerSettings) -> Floats:
     """(T, 4, 4) of the detector."""
-    std = np.repeat(settings.measured_position_std * states.mean[:, HEIGHT, None], 4, axis=1)
+    height = np.maximum(states.mean[:, HEIGHT, None], SMALLEST_SIDE_PX)
+    std = np.repeat(settings.measured_position_std * height, 4, axis=1)
     std[:, ASPECT] = settings.measured_aspect_std
     return _diagonals(std**2)
 
@@ -127,7 +129,7 @@ def _deviations(
     """(T, 8) standard deviations: shares of the height (T,), except for those of the aspect."""
     shares: Floats = np.array((position, position, 0, position, velocity, velocity, 0, height_velocity))
     plain: Floats = np.array((0, 0, aspect, 0, 0, 0, aspect_velocity, 0))
-    return height[:, None] * shares + plain
+    return np.maximum(height, SMALLEST_SIDE_PX)[:, None] * shares + plain
 
 
 def _diagonals(values: Floats) -> Floats:

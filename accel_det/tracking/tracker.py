@@ -29,6 +29,7 @@ class Tracker:
         self._settings = settings
         self._tracks = Tracks(settings)
         self._frame = 0
+        self._embedding_size: int | None = None
 
     def update(self, detections: FrameDetections, *, motion: NDArray[np.floating] | None = None) -> FrameTracks:
         """Take in the next frame; every frame of the sequence counts, one without detections too.
@@ -41,9 +42,11 @@ class Tracker:
             ValueError: something of the frame is refused, see `TrackerSettings.on_bad_box`. The tracker has not changed.
         """
         frame = self._frame + 1
-        found = admit(detections, self._settings, frame=frame)
+        found = admit(detections, self._settings, frame=frame, embedding_size=self._embedding_size)
         camera = None if motion is None else admit_motion(motion, frame=frame)
         self._frame = frame
+        if found.embeddings is not None:
+            self._embedding_size = found.embeddings.shape[1]
         tracks = self._tracks
         tracks.advance(camera)
         pairs = self._associate(found)
