@@ -1,4 +1,4 @@
-"""`make demo-track`: learn to find and to recognise people, follow them through footage never seen, with and without appearance."""
+"""`make demo-track`: learn to find and to recognise people, then follow them through footage, with and without appearance."""
 
 import json
 import shutil
@@ -38,7 +38,9 @@ def main() -> int:
     call([*LAUNCH, "scripts/train.py", "configs/demo/street_people.yaml"])
     for name, (seed, camera) in FOOTAGE.items():
         size = ["--height", "360", "--width", "480", "--frames", str(FRAMES)]
-        call([ACCEL_DET, "street", str(RUN / "footage" / name), "--seed", seed, "--camera", camera, "--sidewalk", *size])
+        call(
+            [ACCEL_DET, "street", str(RUN / "footage" / name), "--seed", seed, "--camera", camera, "--sidewalk", *size]
+        )
     look = ["--detector", str(DETECTOR), "--classes", "person"]
     save = ["--save", str(RUN / "found" / "{name}.parquet")]
     appearance = ["--reid", str(REID), "--keep_aspect", "--margin", "0.1", "--settings", SETTINGS]
@@ -48,8 +50,12 @@ def main() -> int:
     draw_sheet(RUN / "with" / "noon.webm", RUN / "with" / "noon.jpg")
     ours, plain = score("with"), score("without")
     fewer = 1 - ours.switches / max(1, plain.switches)
-    say(f"\nwith appearance     HOTA={ours.hota:.3f} MOTA={ours.mota:.3f} IDF1={ours.idf1:.3f} id switches={ours.switches}")
-    say(f"without appearance  HOTA={plain.hota:.3f} MOTA={plain.mota:.3f} IDF1={plain.idf1:.3f} id switches={plain.switches}")
+    say(
+        f"\nwith appearance     HOTA={ours.hota:.3f} MOTA={ours.mota:.3f} IDF1={ours.idf1:.3f} id switches={ours.switches}"
+    )
+    say(
+        f"without appearance  HOTA={plain.hota:.3f} MOTA={plain.mota:.3f} IDF1={plain.idf1:.3f} id switches={plain.switches}"
+    )
     say(f"appearance saves {fewer:.0%} of the id switches")
     say(f"\nlook at    {RUN}/with/noon.webm      a sidewalk with everybody's number and trail; a browser plays it")
     say(f"           {RUN}/with/noon.jpg       eight of its frames")

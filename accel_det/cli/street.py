@@ -5,19 +5,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+import numpy as np
 from PIL import Image
 
-from accel_det.boxes import xyxy_to_xywh
 from accel_det.cli.failures import DONE
 from accel_det.data import street
 from accel_det.data.progress import shown
 from accel_det.engine.console import Console
-from accel_det.metrics.mot_files import truth_line
+from accel_det.metrics.mot_files import MotTruth, boxes_of, write_truth
 
 _FRAMES_PER_S = 10
 # The street's classes by MOTChallenge's numbers: pedestrian, person on vehicle, car, and a bus counts as one.
 _MOT_CLASSES = (1, 2, 3, 3)
+_NO_IMAGE = np.zeros((0, 0, 3), dtype=np.uint8)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -64,34 +64,30 @@ def _write_footage(options: argparse.Namespace) -> int:
         sidewalk=options.sidewalk,
     )
     (options.folder / "img1").mkdir(exist_ok=True)
-    (options.folder / "gt").mkdir(exist_ok=True)
-    lines: list[str] = []
-    people: set[int] = set()
+    seen: list[street.Scene] = []
     for frame, scene in enumerate(shown(scenes, total=options.frames, what="frames"), start=1):
         Image.fromarray(scene.image).save(options.folder / "img1" / f"{frame:06d}.jpg", quality=95)
-        lines += _truth_lines(frame, scene)
-        people |= set(scene.identities[(scene.labels == 0) & ~scene.ignored].tolist())
-    (options.folder / "gt" / "gt.txt").write_text("".join(lines), encoding="ascii")
+        seen.append(scene._replace(image=_NO_IMAGE))
+    truth = _truth(seen)
+    write_truth(options.folder / "gt" / "gt.txt", truth)
     (options.folder / "seqinfo.ini").write_text(
         f"[Sequence]\nname={options.folder.resolve().name}\nimDir=img1\nframeRate={_FRAMES_PER_S}\n"
         f"seqLength={options.frames}\nimWidth={options.width}\nimHeight={options.height}\nimExt=.jpg\n",
         encoding="utf-8",
     )
-    Console(speaks=True).say(f"{options.frames} frames with {len(people)} people: {options.folder}")
+    people = len(np.unique(truth.ids[truth.counted & (truth.classes == _MOT_CLASSES[0])]))
+    Console(speaks=True).say(f"{options.frames} frames with {people} people: {options.folder}")
     return DONE
 
 
-def _truth_lines(frame: int, scene: street.Scene) -> list[str]:
-    """Lines of gt.txt: who is too hidden or too small to be asked for is marked 0, which metrics leave out."""
-    rows = zip(
-        scene.identities.tolist(),
-        xyxy_to_xywh(torch.from_numpy(scene.boxes)).double().tolist(),
-        scene.labels.tolist(),
-        scene.ignored.tolist(),
-        scene.visibility.tolist(),
-        strict=True,
+def _truth(scenes: Sequence[street.Scene]) -> MotTruth:
+    """The truth of all frames; who is too hidden or too small to be asked for does not count."""
+    labels = np.concatenate([scene.labels for scene in scenes])
+    return MotTruth(
+        frames=np.repeat(np.arange(1, len(scenes) + 1), [len(scene.labels) for scene in scenes]),
+        ids=np.concatenate([scene.identities for scene in scenes]) + 1,
+        boxes=boxes_of(np.concatenate([scene.boxes for scene in scenes]).astype(np.float64)),
+        counted=~np.concatenate([scene.ignored for scene in scenes]),
+        classes=np.array(_MOT_CLASSES)[labels],
+        visibility=np.concatenate([scene.visibility for scene in scenes]).astype(np.float64),
     )
-    return [
-        truth_line(frame, identity + 1, box, flag=not ignored, label=_MOT_CLASSES[label], visibility=visibility)
-        for identity, box, label, ignored, visibility in rows
-    ]

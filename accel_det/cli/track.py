@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -61,7 +61,10 @@ def run(arguments: Sequence[str]) -> int:
     settings = read_settings(options.preset, options.settings, overrides)
     patches = Patches(margin=options.margin, keep_aspect=options.keep_aspect)
     inputs = open_inputs(
-        options.source, detections=options.detections, has_detector=options.detector is not None, classes=options.classes
+        options.source,
+        detections=options.detections,
+        has_detector=options.detector is not None,
+        classes=options.classes,
     )
     accelerator = make_accelerator(RuntimeSection(), deterministic=False, trackers=[], folder=str(options.out))
     mine = inputs[accelerator.process_index :: accelerator.num_processes]
@@ -95,9 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--source", nargs="+", default=[], help=f"{SOURCES_HELP}, or saved detections")
     parser.add_argument("--detector", help="run, export or owner/name of a detector")
-    parser.add_argument("--reid", help="run, export or owner/name of a network for re-identification; without it: no appearance")
     parser.add_argument(
-        "--detections", help="saved detections instead of a detector: .parquet, det.txt or .npy; {name} is the footage's"
+        "--reid", help="run, export or owner/name of a network for re-identification; without it: no appearance"
+    )
+    parser.add_argument(
+        "--detections",
+        help="saved detections instead of a detector: .parquet, det.txt or .npy; {name} is the footage's",
     )
     parser.add_argument("--out", type=Path, default=Path("tracks"), help="folder for the results; `tracks`")
     parser.add_argument("--write", nargs="+", choices=OUTPUTS, default=["mot"], help="what to write; mot")
@@ -107,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--classes", nargs="+", default=[], help="classes that are tracked; all")
     parser.add_argument("--camera_motion", action="store_true", help="follow a camera that moves")
     parser.add_argument("--margin", type=float, default=0.0, help="share by which boxes are larger for --reid; 0")
-    parser.add_argument("--keep_aspect", action="store_true", help="cut pictures for --reid unstretched, as Deep SORT did")
+    parser.add_argument(
+        "--keep_aspect", action="store_true", help="cut pictures for --reid unstretched, as Deep SORT did"
+    )
     parser.add_argument("--every", type=int, default=1, help="look at every so many frames; 1")
     parser.add_argument("--frames", type=int, help="look at so many frames at most")
     parser.add_argument("--batch_size", type=int, default=1, help="frames that are looked at together; 1")
@@ -143,7 +151,9 @@ def _track_one(
     console: Console,
 ) -> Outcome:
     watch = Stopwatch()
-    finder = networks.finder(one, settings, patches, classes=options.classes, camera_motion=options.camera_motion, watch=watch)
+    finder = networks.finder(
+        one, settings, patches, classes=options.classes, camera_motion=options.camera_motion, watch=watch
+    )
     classes = networks.classes_of(one)
     files = [options.out / f"{one.footage.name}{_SUFFIXES[kind]}" for kind in options.write]
     started = time.perf_counter()
@@ -227,7 +237,9 @@ class _Progress:
 
 
 def _summarize(rows: list[list], console: Console, *, out: Path, as_json: bool) -> None:  # type: ignore[type-arg]
-    outcomes = [Outcome(name, Tracked(*tracked), seconds, stages, files) for name, tracked, seconds, stages, files in rows]
+    outcomes = [
+        Outcome(name, Tracked(*tracked), seconds, stages, files) for name, tracked, seconds, stages, files in rows
+    ]
     table = Table("footage", "frames", "tracks", "boxes", "frames/s", *(outcomes[0].stages if outcomes else ()))
     for outcome in outcomes:
         frames = max(1, outcome.tracked.frames)

@@ -53,7 +53,12 @@ class Networks(NamedTuple):
         if one.findings is None:
             assert self.detector is not None
             found = NetworkFinder(
-                self.detector, self.embedder, min_score=settings.least_confidence, classes=classes, patches=patches, watch=watch
+                self.detector,
+                self.embedder,
+                min_score=settings.least_confidence,
+                classes=classes,
+                patches=patches,
+                watch=watch,
             )
         elif self.embedder is None:
             found = SavedFinder(one.findings)
@@ -94,7 +99,9 @@ def open_inputs(
         if path.suffix in _SAVED and not path.is_dir():
             findings = read_findings(path, classes=named)
             inputs.append(Input(SavedFootage(findings, name=path.stem), findings))
-    footages = open_footage([source for source in sources if Path(source).suffix not in _SAVED or Path(source).is_dir()])
+    footages = open_footage(
+        [source for source in sources if Path(source).suffix not in _SAVED or Path(source).is_dir()]
+    )
     for footage in footages:
         if has_detector:
             inputs.append(Input(footage, None))

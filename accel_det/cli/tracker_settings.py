@@ -39,13 +39,17 @@ def read_settings(preset: str | None, file: Path | None, overrides: Sequence[str
 def without_appearance(settings: TrackerSettings) -> TrackerSettings:
     """The same, by motion and overlap alone."""
     weight = 1.0 if settings.motion_weight > 0 else 0.0
-    return dataclasses.replace(settings, max_cosine_distance=None, overlap_max_cosine_distance=None, motion_weight=weight)
+    return dataclasses.replace(
+        settings, max_cosine_distance=None, overlap_max_cosine_distance=None, motion_weight=weight
+    )
 
 
 def as_yaml(settings: TrackerSettings, preset: str) -> str:
     """A file of settings: the preset, and what differs from it."""
     plain, own = dataclasses.asdict(PRESETS[preset]), dataclasses.asdict(settings)
-    return yaml.safe_dump({"preset": preset, **{key: value for key, value in own.items() if value != plain[key]}}, sort_keys=False)
+    return yaml.safe_dump(
+        {"preset": preset, **{key: value for key, value in own.items() if value != plain[key]}}, sort_keys=False
+    )
 
 
 def settings_text() -> str:
@@ -75,7 +79,9 @@ def _given(overrides: Sequence[str]) -> dict[str, Any]:
     for key, text in override_pairs(overrides):
         section, _, name = key.partition(".")
         if section != "tracker" or not name:
-            raise ConfigError(f"--{key}: no such option; settings are given as `{PREFIX}KEY VALUE`, and `--keys` lists them")
+            raise ConfigError(
+                f"--{key}: no such option; settings are given as `{PREFIX}KEY VALUE`, and `--keys` lists them"
+            )
         value = yaml.safe_load(text)
         values[name] = None if value == "none" else value
     return values

@@ -77,8 +77,8 @@ class NetworkFinder:
         embedder: Embedder | None,
         *,
         min_score: float,
-        classes: Sequence[str] = (),
-        patches: Patches = Patches(),
+        classes: Sequence[str],
+        patches: Patches,
         watch: Stopwatch,
     ) -> None:
         if unknown := [name for name in classes if name not in detector.classes]:
@@ -95,7 +95,11 @@ class NetworkFinder:
             answers = self._detector.detect(images, score_threshold=self._min_score, batch_size=len(images))
         found = []
         for answer in answers:
-            kept = torch.isin(answer.labels, self._kept) if len(self._kept) else torch.ones(len(answer.labels), dtype=torch.bool)
+            kept = (
+                torch.isin(answer.labels, self._kept)
+                if len(self._kept)
+                else torch.ones(len(answer.labels), dtype=torch.bool)
+            )
             found.append(
                 FrameDetections(
                     answer.boxes[kept].double().numpy(),

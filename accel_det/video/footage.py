@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_det.data.decode import decode
-from accel_det.metrics.mot_files import read_seqinfo
+from accel_det.metrics.mot_files import read_sequence_info
 from accel_det.video.opencv import cv2_module
 
 SOURCES_HELP = "video file, folder of images, MOTChallenge sequence or folder of them, or camera:0"
@@ -100,7 +100,9 @@ class VideoFile:
         self._file = file
         self._capture = cv2.VideoCapture(str(file))
         if not self._capture.isOpened():
-            raise ValueError(f"{file}: no video that can be decoded; check that it is whole, or convert it to H.264 in .mp4")
+            raise ValueError(
+                f"{file}: no video that can be decoded; check that it is whole, or convert it to H.264 in .mp4"
+            )
         self.name = file.stem
         self.frames_per_s = _stated_rate(self._capture.get(cv2.CAP_PROP_FPS), otherwise=_IMAGES_PER_S)
         # Some containers do not say, and give 0 or a nonsense below.
@@ -194,8 +196,8 @@ def _open_folder(folder: Path) -> list[Footage]:
 def _open_sequence(folder: Path) -> Footage:
     name, rate, images = folder.resolve().name, _IMAGES_PER_S, folder / "img1"
     if (folder / "seqinfo.ini").is_file():
-        info = read_seqinfo(folder / "seqinfo.ini")
-        name, rate, images = info.name, info.frames_per_s, folder / info.image_folder
+        info = read_sequence_info(folder / "seqinfo.ini")
+        name, rate, images = info.name, info.frame_rate, info.image_folder
     files = _images_of(images) if images.is_dir() else []
     if not files:
         raise ValueError(f"{images}: no images there; expected the frames of the sequence {name}")

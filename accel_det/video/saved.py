@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from accel_det.metrics.mot_files import read_detections
+from accel_det.metrics.mot_files import corners_of, read_detections
 from accel_det.tracking.frames import FrameDetections
 from accel_det.video.footage import VideoFrame
 
@@ -140,7 +140,7 @@ def read_findings(file: Path, *, classes: Sequence[str] = ("object",), frames_pe
         return _by_frame(rows[:, 0], rows[:, 2:6], rows[:, 6], rows[:, 10:], classes, frames_per_s)
     if file.suffix == ".txt":
         read = read_detections(file)
-        return _by_frame(read.frames, read.boxes_ltwh, read.scores, None, classes, frames_per_s)
+        return _by_frame(read.frames, read.boxes, read.scores, None, classes, frames_per_s)
     raise ValueError(f"{file}: ends in {file.suffix!r}, expected saved detections, .parquet, .txt or .npy")
 
 
@@ -160,7 +160,9 @@ def _read_parquet(file: Path) -> Findings:
     found = [_found(file, row, num_classes=len(classes)) for row in table.to_pylist()]
     wrong = [number for before, number in zip([0, *numbers], numbers, strict=False) if number <= before]
     if wrong:
-        raise ValueError(f"{file}: frame {wrong[0]} comes after a later one; expected rising numbers from 1; save it again")
+        raise ValueError(
+            f"{file}: frame {wrong[0]} comes after a later one; expected rising numbers from 1; save it again"
+        )
     return Findings(classes, float(stated["frames_per_s"]), numbers, found)
 
 
@@ -171,7 +173,9 @@ def _found(file: Path, row: dict[str, Any], *, num_classes: int) -> Found:
         raise ValueError(f"{file}: frame {row['frame']} has {count} boxes and other numbers of the rest; save it again")
     labels = np.array(row["labels"], dtype=np.int64)
     if count and not 0 <= labels.min() <= labels.max() < num_classes:
-        raise ValueError(f"{file}: frame {row['frame']} has a label outside of the {num_classes} classes; save it again")
+        raise ValueError(
+            f"{file}: frame {row['frame']} has a label outside of the {num_classes} classes; save it again"
+        )
     detections = FrameDetections(
         np.array(row["boxes"], dtype=np.float64).reshape(-1, 4),
         np.array(row["scores"], dtype=np.float64),
@@ -185,8 +189,7 @@ def _found(file: Path, row: dict[str, Any], *, num_classes: int) -> Found:
 def _matrix(file: Path, frame: int, embeddings: list[list[float]]) -> NDArray[np.float64]:
     if len({len(one) for one in embeddings}) > 1:
         raise ValueError(f"{file}: frame {frame} has embeddings of several lengths; save it again")
-    length = len(embeddings[0]) if embeddings else 0
-    return np.array(embeddings, dtype=np.float64).reshape(-1, length)
+    return np.array(embeddings, dtype=np.float64) if embeddings else np.zeros((0, 0))
 
 
 def _read_npy(file: Path) -> NDArray[np.float64]:
@@ -196,11 +199,15 @@ def _read_npy(file: Path) -> NDArray[np.float64]:
         raise ValueError(f"{file}: no .npy file of numbers ({str(error).splitlines()[0]})") from None
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] < 10 or rows.dtype.kind not in "fiu":
         shape = getattr(rows, "shape", "several arrays")
-        raise ValueError(f"{file}: {shape}, expected a row per detection: the 10 columns of det.txt, then the embedding")
+        raise ValueError(
+            f"{file}: {shape}, expected a row per detection: the 10 columns of det.txt, then the embedding"
+        )
     rows = rows.astype(np.float64)
     if not np.isfinite(rows[:, :7]).all():
         row = int(np.flatnonzero(~np.isfinite(rows[:, :7]).all(axis=1))[0])
-        raise ValueError(f"{file}: row {row} has a value that is no number; expected frame, id, left, top, width, height, score")
+        raise ValueError(
+            f"{file}: row {row} has a value that is no number; expected frame, id, left, top, width, height, score"
+        )
     if len(rows) and rows[:, 0].min() < 1:
         raise ValueError(f"{file}: frame {rows[:, 0].min():g}, expected frames from 1")
     return rows
@@ -208,29 +215,38 @@ def _read_npy(file: Path) -> NDArray[np.float64]:
 
 def _by_frame(
     frames: NDArray[Any],
-    boxes_ltwh: NDArray[np.float64],
+    mot_boxes: NDArray[np.float64],
     scores: NDArray[np.float64],
     embeddings: NDArray[np.float64] | None,
     classes: Sequence[str],
     frames_per_s: float,
 ) -> Findings:
     """Rows of one table as findings of every frame up to the last; embeddings are brought to length 1."""
-    boxes = np.concatenate([boxes_ltwh[:, :2], boxes_ltwh[:, :2] + boxes_ltwh[:, 2:]], axis=1)
+    boxes = corners_of(mot_boxes)
     if embeddings is not None and embeddings.shape[1]:
         embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     numbers = list(range(1, int(frames.max(initial=0)) + 1))
     order = np.argsort(frames, kind="stable")
     ends = np.searchsorted(frames[order], numbers, side="right")
-    found = [
-        Found(
-            FrameDetections(
-                boxes[rows],
-                scores[rows],
-                np.zeros(len(rows), dtype=np.int64),
-                embeddings[rows] if embeddings is not None and embeddings.shape[1] else None,
-            ),
-            None,
-        )
-        for rows in np.split(order, ends[:-1])
-    ] if numbers else []
+    found = (
+        [
+            Found(
+                FrameDetections(
+                    boxes[rows],
+                    scores[rows],
+                    np.zeros(len(rows), dtype=np.int64),
+                    embeddings[rows] if embeddings is not None and embeddings.shape[1] else None,
+                ),
+                None,
+            )
+            for rows in np.split(order, ends[:-1])
+        ]
+        if numbers
+        else []
+    )
     return Findings(tuple(classes[:1]), frames_per_s, numbers, found)
+
+
+def _nothing() -> Found:
+    none = np.zeros(0)
+    return Found(FrameDetections(np.zeros((0, 4)), none, none.astype(np.int64), None), None)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from accel_det.metrics.mot_files import result_line
+from accel_det.metrics.mot_files import MotBoxes, boxes_of, boxes_text
 from accel_det.tracking.frames import FrameTracks
 from accel_det.video.annotate import Annotator
 from accel_det.video.footage import VideoFrame, require_pixels
@@ -56,8 +56,8 @@ class MotText:
         self._file = _TextFile(file)
 
     def write(self, frame: VideoFrame, tracks: FrameTracks) -> None:
-        for identity, box, score in zip(tracks.ids.tolist(), tracks.boxes.tolist(), tracks.scores.tolist(), strict=True):
-            self._file.write(result_line(frame.number, identity, box, score))
+        frames = np.full(len(tracks.ids), frame.number, dtype=np.int64)
+        self._file.write(boxes_text(MotBoxes(frames, tracks.ids, boxes_of(tracks.boxes), tracks.scores)))
 
     def close(self) -> None:
         self._file.close()
@@ -72,7 +72,12 @@ class JsonLines:
 
     def write(self, frame: VideoFrame, tracks: FrameTracks) -> None:
         rows = [
-            {"id": identity, "class": self._classes[label], "score": round(score, 6), "box_xyxy": [round(v, 3) for v in box]}
+            {
+                "id": identity,
+                "class": self._classes[label],
+                "score": round(score, 6),
+                "box_xyxy": [round(v, 3) for v in box],
+            }
             for identity, label, score, box in _rows(tracks)
         ]
         record = {"frame": frame.number, "time_s": round(time_s(frame, self._frames_per_s), 6), "tracks": rows}
@@ -107,7 +112,9 @@ class ParquetTable:
 
     def _flush(self) -> None:
         if self._rows:
-            columns = [pa.array(column, kind.type) for column, kind in zip(zip(*self._rows, strict=True), _TABLE, strict=True)]
+            columns = [
+                pa.array(column, kind.type) for column, kind in zip(zip(*self._rows, strict=True), _TABLE, strict=True)
+            ]
             self._writer.write_table(pa.table(columns, schema=_TABLE))
             self._rows = []
 
@@ -147,7 +154,9 @@ class AnnotatedVideo:
         code = cv2.VideoWriter_fourcc(*_FOURCC[self._file.suffix])
         writer = cv2.VideoWriter(str(self._beside), code, self._frames_per_s, (width, height))
         if not writer.isOpened():
-            raise ValueError(f"{self._file}: this OpenCV cannot encode {self._file.suffix}; choose another kind of output")
+            raise ValueError(
+                f"{self._file}: this OpenCV cannot encode {self._file.suffix}; choose another kind of output"
+            )
         return writer
 
 

@@ -21,16 +21,16 @@ from torch import Tensor, nn
 
 from accel_det.cli import track, track_inputs
 from accel_det.cli.failures import BAD_INPUT, DONE, guarded
+from accel_det.data.transforms import ResizeRule
 from accel_det.inference import Embedder
 from accel_det.models import zoo
 from accel_det.models.base import Inference
-from accel_det.data.transforms import ResizeRule
 from accel_det.publish.export import write_export
 from accel_det.publish.info import EmbedderInfo, TrainingInfo
 from accel_det.types import Batch, IdentityTarget
 
-FRAMES, HEIGHT, WIDTH, SIDE = 40, 96, 240, 30
-HIDDEN = range(17, 24)
+FRAMES, HEIGHT, WIDTH, SIDE = 45, 96, 240, 30
+HIDDEN = range(17, 33)
 COLORS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
 
 
@@ -59,7 +59,10 @@ class Colors(nn.Module):
 def footage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A sequence with detections of both squares, but for the frames in which they are close; `--reid` tells colors apart."""
     monkeypatch.chdir(tmp_path)
-    info = EmbedderInfo("colors", "colors", {}, (16, 16), 2, {}, {}, TrainingInfo(1, 0, "train", {}))
+    info = EmbedderInfo(
+        name="colors", model="colors", options={}, size_px=(16, 16), identities=2, metrics={}, data={},
+        training=TrainingInfo(1, 0, "train", {}),
+    )  # fmt: skip
     monkeypatch.setattr(track_inputs, "load_embedder", lambda path, device: Embedder(Colors(), info))
     folder = tmp_path / "meet"
     (folder / "img1").mkdir(parents=True)
@@ -68,7 +71,8 @@ def footage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(picture(number)).save(folder / "img1" / f"{number:06d}.png")
         if number not in HIDDEN:
             lines += [
-                f"{number},-1,{left + 1},{top + 1},{SIDE},{SIDE},0.9,-1,-1,-1\n" for left, top in boxes_at(number).values()
+                f"{number},-1,{left + 1},{top + 1},{SIDE},{SIDE},0.9,-1,-1,-1\n"
+                for left, top in boxes_at(number).values()
             ]
     (folder / "det").mkdir()
     (folder / "det" / "det.txt").write_text("".join(lines))
@@ -104,7 +108,8 @@ def test_appearance_keeps_both_ids_where_motion_alone_loses_them(footage: Path) 
 
 def test_every_output_is_written_and_agrees(footage: Path, capfd: pytest.CaptureFixture[str]) -> None:
     outputs = ["mot", "jsonl", "parquet", "mp4", "webm", "crops"]
-    code = call("--source", str(footage), *SAVED, "--reid", "colors", "--write", *outputs, "--save", "found/{name}.parquet", "--json", *FAST)
+    save = ("--save", "found/{name}.parquet")
+    code = call("--source", str(footage), *SAVED, "--reid", "colors", "--write", *outputs, *save, "--json", *FAST)
     assert code == DONE
     (answered,) = json.loads(capfd.readouterr().out)["sequences"]
     assert answered["frames"] == FRAMES and answered["tracks"] == 2
@@ -112,7 +117,12 @@ def test_every_output_is_written_and_agrees(footage: Path, capfd: pytest.Capture
     text = Path("tracks/meet.txt").read_text().splitlines()
     lines = [json.loads(line) for line in Path("tracks/meet.jsonl").read_text().splitlines()]
     assert len(lines) == FRAMES
-    assert sum(len(line["tracks"]) for line in lines) == len(text) == answered["boxes"] == pq.read_table("tracks/meet.parquet").num_rows
+    assert (
+        sum(len(line["tracks"]) for line in lines)
+        == len(text)
+        == answered["boxes"]
+        == pq.read_table("tracks/meet.parquet").num_rows
+    )
     for suffix in ("mp4", "webm"):
         assert int(cv2.VideoCapture(f"tracks/meet.{suffix}").get(cv2.CAP_PROP_FRAME_COUNT)) == FRAMES
     assert {folder.name for folder in Path("tracks/meet-crops").iterdir()} == {"000001", "000002"}
@@ -123,7 +133,10 @@ def test_every_output_is_written_and_agrees(footage: Path, capfd: pytest.Capture
 
 def test_frames_that_are_looked_at_together_change_nothing(footage: Path) -> None:
     for size in ("1", "7"):
-        assert call("--source", str(footage), *SAVED, "--reid", "colors", "--batch_size", size, "--out", size, *FAST) == DONE
+        assert (
+            call("--source", str(footage), *SAVED, "--reid", "colors", "--batch_size", size, "--out", size, *FAST)
+            == DONE
+        )
     assert Path("1/meet.txt").read_bytes() == Path("7/meet.txt").read_bytes()
 
 
@@ -136,7 +149,7 @@ def test_a_detector_of_the_zoo_tracks_a_video(tmp_path: Path, monkeypatch: pytes
     torch.manual_seed(0)
     info = export_info(model="yolov5n", resize=ResizeRule("letterbox", 64), inference=Inference(score_threshold=0.001))
     model = zoo.build("yolov5n", num_classes=len(info.classes), options=info.options, inference=info.inference)
-    write_export(tmp_path / "detector", info, model.state_dict())
+    write_export(tmp_path / "detector", state=model.state_dict(), info=info)
     outputs = ("--write", "mot", "jsonl")
     settings = ("--preset", "sort", "--tracker.min_confidence", "0.001", "--tracker.n_init", "1")
     assert call("--source", "meet.mp4", "--detector", "detector", "--classes", "RBC", *outputs, *settings) == DONE
@@ -169,7 +182,9 @@ def test_what_a_user_does_wrong_is_one_line(
     assert len(errors) == 1 and message in errors[0]
 
 
-def test_without_a_network_for_appearance_it_says_so_and_goes_on(footage: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_a_network_for_appearance_it_says_so_and_goes_on(
+    footage: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert call("--source", str(footage), *SAVED) == DONE
     assert "without appearance" in capfd.readouterr().out
 
@@ -177,7 +192,9 @@ def test_without_a_network_for_appearance_it_says_so_and_goes_on(footage: Path, 
 def start(*arguments: str, folder: Path, **extra: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "accel_det", "track", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, **extra)
+    return subprocess.Popen(
+        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, **extra
+    )
 
 
 def test_ctrl_c_leaves_whole_files_of_the_frames_so_far(footage: Path) -> None:

@@ -44,7 +44,11 @@ def test_json_lines_and_parquet_say_the_same(tmp_path: Path) -> None:
             sink.write(frame(number), found)
         sink.close()
     lines = [json.loads(line) for line in (tmp_path / "walk.jsonl").read_text().splitlines()]
-    assert [(line["frame"], line["time_s"], len(line["tracks"])) for line in lines] == [(1, 0.0, 1), (2, 0.25, 0), (3, 0.5, 2)]
+    assert [(line["frame"], line["time_s"], len(line["tracks"])) for line in lines] == [
+        (1, 0.0, 1),
+        (2, 0.25, 0),
+        (3, 0.5, 2),
+    ]
     assert lines[2]["tracks"][1] == {"id": 2, "class": "car", "score": 0.75, "box_xyxy": [40.5, 8.25, 60.0, 20.75]}
     rows = pq.read_table(tmp_path / "walk.parquet").to_pylist()
     flat = [(line["frame"], line["time_s"], one) for line in lines for one in line["tracks"]]
@@ -73,7 +77,9 @@ def test_a_video_shows_each_frame_with_its_boxes(suffix: str, tmp_path: Path) ->
 
 
 def test_frames_of_two_sizes_make_no_video(tmp_path: Path) -> None:
-    sink = AnnotatedVideo(tmp_path / "walk.mp4", annotator=Annotator(classes=CLASSES, trail_frames=5), frames_per_s=10.0)
+    sink = AnnotatedVideo(
+        tmp_path / "walk.mp4", annotator=Annotator(classes=CLASSES, trail_frames=5), frames_per_s=10.0
+    )
     sink.write(frame(1), tracks(ONE))
     with pytest.raises(ValueError, match=r"walk\.mp4: frame 2 is 80 x 48 pixels, expected 64 x 48 as the first"):
         sink.write(VideoFrame(2, numbered(2, width=80)), tracks(ONE))
