@@ -218,6 +218,16 @@ def boxes_of(corners: Floats) -> Floats:
     return found
 
 
+def first_repeat(frames: Floats | Integers, ids: Floats | Integers) -> tuple[int, int] | None:
+    """Two rows that put one id into one frame twice; None where every id is once in a frame."""
+    order = np.lexsort((ids, frames))  # stable: of equal rows the first comes first
+    same = (np.diff(frames[order]) == 0) & (np.diff(ids[order]) == 0)
+    if not same.any():
+        return None
+    first = int(np.flatnonzero(same)[0])
+    return int(order[first]), int(order[first + 1])
+
+
 def read_sequence_info(file: Path) -> SequenceInfo:
     """Read a `seqinfo.ini`.
 
@@ -344,14 +354,12 @@ def _number(field: str) -> float | None:
 
 def _require_once(file: Path, rows: _Rows) -> None:
     """Every id once in a frame."""
-    frames, ids = rows.values[:, 0], rows.values[:, 1]
-    order = np.lexsort((ids, frames))  # stable: of equal rows the first comes first
-    same = (np.diff(frames[order]) == 0) & (np.diff(ids[order]) == 0)
-    if same.any():
-        first = int(np.flatnonzero(same)[0])
-        one, other = order[first], order[first + 1]
+    repeat = first_repeat(rows.values[:, 0], rows.values[:, 1])
+    if repeat is not None:
+        one, other = repeat
+        frame, identity = rows.values[other, :2]
         raise ValueError(
-            f"{file}: line {rows.lines[other]}: id {ids[other]:.0f} is in frame {frames[other]:.0f} again, after line "
+            f"{file}: line {rows.lines[other]}: id {identity:.0f} is in frame {frame:.0f} again, after line "
             f"{rows.lines[one]}, expected every id once in a frame; correct what wrote it"
         )
 
