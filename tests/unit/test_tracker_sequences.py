@@ -11,7 +11,7 @@ from accel_det.tracking.frames import FrameDetections, FrameTracks
 from accel_det.tracking.settings import PRESETS, TrackerSettings
 from accel_det.tracking.tracker import Tracker
 
-NUM_FAST = 300
+NUM_FAST = 150
 NUM_ALL = 10_000
 
 
@@ -93,7 +93,7 @@ def expect_all_sound(seeds: range) -> None:
     assert tracks > 3 * len(seeds)
 
 
-def test_tracks_are_sound_on_300_random_sequences() -> None:
+def test_tracks_are_sound_on_150_random_sequences() -> None:
     expect_all_sound(range(NUM_FAST))
 
 
