@@ -6,12 +6,10 @@ Letters: T tracks, N detections, P pairs. A cost is infinite where a pair is ref
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import chdtri
 
-from accel_det import boxes as box_ops
 from accel_det.tracking.settings import TrackerSettings
 
 Floats = NDArray[np.float64]
@@ -31,9 +29,11 @@ NO_PAIRS = Pairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 def pairwise_iou(first: Floats, second: Floats) -> Floats:
-    """(N, 4) and (M, 4) xyxy -> (N, M)."""
-    found: Floats = box_ops.pairwise_iou(torch.from_numpy(first), torch.from_numpy(second)).numpy()
-    return found
+    """(N, 4) and (M, 4) xyxy with positive sides -> (N, M); in numpy several times faster than tensors of this size."""
+    (x1, y1, x2, y2), (u1, v1, u2, v2) = first.T[:, :, None], second.T
+    width, height = np.minimum(x2, u2) - np.maximum(x1, u1), np.minimum(y2, v2) - np.maximum(y1, v1)
+    intersection = np.maximum(width, 0) * np.maximum(height, 0)
+    return np.asarray(intersection / ((x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - intersection))
 
 
 def assign(cost_TN: Floats, limits_T: Floats) -> Pairs:

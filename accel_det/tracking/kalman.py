@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 ASPECT, HEIGHT = 2, 3
 TRANSITION = np.eye(8) + np.eye(8, k=4)
 SMALLEST_SIDE_PX = 1e-3
+TINY = np.finfo(np.float64).tiny
 OBSERVED = np.eye(4, 8)
 
 
@@ -109,9 +110,11 @@ def squared_distances(states: States, measured: Floats, settings: TrackerSetting
         num_parts: 4 for center, aspect and height, 2 for the center alone.
     """
     expected, spread = project(states, settings)
-    apart = measured[None, :, :num_parts] - expected[:, None, :num_parts]
-    weighted = np.linalg.solve(spread[:, :num_parts, :num_parts], apart.transpose(0, 2, 1))
-    distances: Floats = (apart * weighted.transpose(0, 2, 1)).sum(axis=2)
+    variances, axes = np.linalg.eigh(spread[:, :num_parts, :num_parts])
+    whiten = (axes / np.sqrt(np.maximum(variances, TINY))[:, None, :]).transpose(0, 2, 1)
+    mapped = whiten.reshape(-1, num_parts) @ measured[:, :num_parts].T
+    apart = mapped.reshape(len(whiten), num_parts, len(measured)) - whiten @ expected[:, :num_parts, None]
+    distances: Floats = np.einsum("tpn,tpn->tn", apart, apart)
     return distances
 
 

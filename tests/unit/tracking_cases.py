@@ -19,13 +19,16 @@ def frame_of(*boxes: tuple[float, float, float, float], score: float = 0.9, labe
 
 
 def sequence(
-    seed: int, *, num_frames: int = 12, num_objects: int = 6, num_classes: int = 2, missed: float = 0.15
+    seed: int, *, num_frames: int = 12, num_objects: int = 9, num_classes: int = 2, missed: float = 0.15
 ) -> list[FrameDetections]:
-    """Objects that are born, walk, are missed and leave; false alarms, exact duplicates, other classes, empty frames."""
+    """Objects that are born, walk, are missed and leave, several of like looks, among false alarms.
+
+    There are exact duplicates, labels that change, and frames without a detection.
+    """
     rng = np.random.default_rng(seed)
-    looks = rng.normal(size=(num_objects, 8))
+    looks = rng.normal(size=(4, 8))[rng.integers(0, 4, num_objects)] + rng.normal(0, 0.4, (num_objects, 8))
     starts, ends = rng.integers(-3, num_frames, num_objects), rng.integers(3, 2 * num_frames, num_objects)
-    at, speed = rng.uniform(0, 200, (num_objects, 2)), rng.normal(0, 3, (num_objects, 2))
+    at, speed = rng.uniform(0, 120, (num_objects, 2)), rng.normal(0, 4, (num_objects, 2))
     size = rng.uniform((15, 30), (30, 70), (num_objects, 2))
     labels = rng.integers(0, num_classes, num_objects)
     frames = []
@@ -36,9 +39,9 @@ def sequence(
         center = (at + speed * number)[rows] + rng.normal(0, 1, (len(rows), 2))
         sides = size[rows] * rng.normal(1, 0.03, (len(rows), 2))
         alarms = rng.integers(0, 2)
-        center = np.vstack((center, rng.uniform(0, 200, (alarms, 2))))
+        center = np.vstack((center, rng.uniform(0, 120, (alarms, 2))))
         sides = np.vstack((sides, rng.uniform(15, 60, (alarms, 2))))
-        look = np.vstack((looks[rows], rng.normal(size=(alarms, 8)))) + rng.normal(0, 0.2, (len(rows) + alarms, 8))
+        look = np.vstack((looks[rows], rng.normal(size=(alarms, 8)))) + rng.normal(0, 0.3, (len(rows) + alarms, 8))
         label = np.concatenate((labels[rows], rng.integers(0, num_classes, alarms)))
         label = np.where(rng.random(len(label)) < 0.1, rng.integers(0, num_classes, len(label)), label)
         frames.append(
