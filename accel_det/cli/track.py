@@ -70,7 +70,11 @@ def run(arguments: Sequence[str]) -> int:
     mine = inputs[accelerator.process_index :: accelerator.num_processes]
     networks = open_networks(options.detector, options.reid, device=options.device or str(accelerator.device))
     console = Console(speaks=True, to_stderr=options.json)
-    if settings.uses_appearance and networks.embedder is None and not any(one.has_embeddings for one in inputs):
+    if (
+        settings.uses_appearance
+        and networks.embedder is None
+        and not any(one.findings and one.findings.has_embeddings for one in inputs)
+    ):
         settings = without_appearance(settings)
         if accelerator.is_main_process:
             console.say("no --reid and no saved embeddings: tracking without appearance")
@@ -183,8 +187,8 @@ def _track_one(
     seconds = time.perf_counter() - started
     if isinstance(one.footage, VideoFile) and one.footage.missing:
         console.say(
-            f"warning: {one.footage.name}: ends after {one.footage.num_frames - one.footage.missing} of the "
-            f"{one.footage.num_frames} frames that it promises; the file may be damaged"
+            f"warning: {one.footage.name}: ends {one.footage.missing} frames before the {one.footage.num_frames} that it "
+            "promises; the file may be damaged"
         )
     return Outcome(one.footage.name, tracked, seconds, watch.seconds, [str(file) for file in files])
 

@@ -19,11 +19,6 @@ class Input(NamedTuple):
     footage: Footage
     findings: Findings | None
 
-    @property
-    def has_embeddings(self) -> bool:
-        found = () if self.findings is None else self.findings.found
-        return any(one.detections.embeddings is not None for one in found)
-
 
 class Networks(NamedTuple):
     """The detector, and the network for re-identification; each may be missing."""

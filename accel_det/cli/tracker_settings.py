@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,26 @@ def read_settings(preset: str | None, file: Path | None, overrides: Sequence[str
     _settings(values, chosen, place=f"{file}: ")
     given = _given(overrides)
     return _settings({**values, **given}, chosen, place=PREFIX)
+
+
+def changed(settings: TrackerSettings, texts: Mapping[str, str]) -> TrackerSettings:
+    """The same with other values of some settings, given as text.
+
+    Raises:
+        ValueError: a setting is not known, or a value does not fit.
+    """
+    return settings_from(dataclasses.asdict(settings) | {key: _value(text) for key, text in texts.items()})
+
+
+def require_known(names: Iterable[str], *, place: str) -> None:
+    """Refuse names that are no settings.
+
+    Raises:
+        ConfigError: names the place and the first of them.
+    """
+    for name in names:
+        if not hasattr(PRESETS["deepsort"], name):
+            raise ConfigError(f"{place}: `{name}` is no setting of the tracker; `accel-det track --keys` lists them")
 
 
 def without_appearance(settings: TrackerSettings) -> TrackerSettings:
@@ -82,6 +102,10 @@ def _given(overrides: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(
                 f"--{key}: no such option; settings are given as `{PREFIX}KEY VALUE`, and `--keys` lists them"
             )
-        value = yaml.safe_load(text)
-        values[name] = None if value == "none" else value
+        values[name] = _value(text)
     return values
+
+
+def _value(text: str) -> Any:
+    value = yaml.safe_load(text)
+    return None if value == "none" else value

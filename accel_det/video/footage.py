@@ -74,7 +74,8 @@ class ImageFolder:
 
     def __init__(self, files: Sequence[Path], *, name: str, frames_per_s: float = _IMAGES_PER_S) -> None:
         self._files = list(files)
-        self.name, self.frames_per_s, self.num_frames = name, frames_per_s, len(files)
+        self.name, self.frames_per_s = name, frames_per_s
+        self.num_frames: int | None = len(files)
 
     def __iter__(self) -> Iterator[VideoFrame]:
         for number, file in enumerate(self._files, start=1):
@@ -107,7 +108,7 @@ class VideoFile:
         self.frames_per_s = _stated_rate(self._capture.get(cv2.CAP_PROP_FPS), otherwise=_IMAGES_PER_S)
         # Some containers do not say, and give 0 or a nonsense below.
         stated = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.num_frames = stated if stated > 0 else None
+        self.num_frames: int | None = stated if stated > 0 else None
         self.missing = 0
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -137,7 +138,7 @@ class Camera:
             raise ValueError(f"camera:{number}: no such camera, or it is in use; `ls /dev/video*` lists those of Linux")
         self.name = f"camera-{number}"
         self.frames_per_s = _stated_rate(self._capture.get(cv2.CAP_PROP_FPS), otherwise=_CAMERA_FRAMES_PER_S)
-        self.num_frames = None
+        self.num_frames: int | None = None
 
     def __iter__(self) -> Iterator[VideoFrame]:
         number = 0

@@ -62,6 +62,10 @@ class Findings(NamedTuple):
     numbers: list[int]
     found: list[Found]
 
+    @property
+    def has_embeddings(self) -> bool:
+        return any(one.detections.embeddings is not None for one in self.found)
+
 
 class FindingsWriter:
     """Writes a file row by row; it has its name once it is closed."""
@@ -115,7 +119,8 @@ class SavedFootage:
 
     def __init__(self, findings: Findings, *, name: str) -> None:
         self._numbers = findings.numbers
-        self.name, self.frames_per_s, self.num_frames = name, findings.frames_per_s, len(findings.numbers)
+        self.name, self.frames_per_s = name, findings.frames_per_s
+        self.num_frames: int | None = len(findings.numbers)
 
     def __iter__(self) -> Iterator[VideoFrame]:
         return (VideoFrame(number, None) for number in self._numbers)

@@ -9,7 +9,7 @@ Letters: M tracks in a frame, H and W height and width in pixels.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -129,8 +129,8 @@ class AnnotatedVideo:
     def __init__(self, file: Path, *, annotator: Annotator, frames_per_s: float) -> None:
         self._file, self._beside = file, _beside(file)
         self._annotator, self._frames_per_s = annotator, frames_per_s
-        self._size: tuple[int, int] | None = None
-        self._writer = None
+        self._size = (0, 0)
+        self._writer: Any = None
 
     def write(self, frame: VideoFrame, tracks: FrameTracks) -> None:
         pixels = self._annotator.draw(require_pixels(frame), tracks)
@@ -149,7 +149,7 @@ class AnnotatedVideo:
             self._writer.release()
             self._beside.replace(self._file)
 
-    def _open(self, height: int, width: int):  # type: ignore[no-untyped-def]
+    def _open(self, height: int, width: int) -> Any:
         cv2 = cv2_module()
         code = cv2.VideoWriter_fourcc(*_FOURCC[self._file.suffix])
         writer = cv2.VideoWriter(str(self._beside), code, self._frames_per_s, (width, height))
