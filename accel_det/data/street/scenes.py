@@ -59,13 +59,17 @@ def camera_of(seed: int, camera: int, *, height: int, width: int) -> tuple[View,
     return view, light_of(draws, LIGHTS[camera % len(LIGHTS)])
 
 
-def scene(seed: int, index: int, *, height: int, width: int, crowding: float = CROWDING) -> Scene:
+def scene(
+    seed: int, index: int, *, height: int, width: int, crowding: float = CROWDING, sidewalk: bool = False
+) -> Scene:
     """One picture of a street of its own, in a light of its own, with people of its own.
 
     Args:
         seed, index: any integers >= 0; the scene is a pure function of them and the size.
         height, width: of the image, pixels, at least 32.
         crowding: factor on how many road users there are; 1 is a busy street.
+        sidewalk: look at the people of the left sidewalk from near, as `sequence` does; else at all of the street, where
+            whoever would be drawn small or hide the others is left away.
 
     Raises:
         ValueError: a seed or index is negative, or the size is too small.
@@ -74,10 +78,12 @@ def scene(seed: int, index: int, *, height: int, width: int, crowding: float = C
     first = index * IDENTITIES_PER_STREET
     street = street_of(seed, "scene", index, first_identity=first, crowding=crowding)
     draws = Draws(seed, "scene", index)
-    stage = Stage(street, view=view_of(draws, height=height, width=width), light=pick_light(draws))
+    view = view_of(draws, height=height, width=width)
+    stage = Stage(street, view=_close_up(view) if sidewalk else view, light=pick_light(draws))
     time_s = draws.uniform(0, CYCLE_S)
     actors = actors_at(traffic_of(street, duration_s=CYCLE_S), time_s)
-    return stage.render(actors, noise_key=(seed, "scene", index), smallest=SCENE_SMALLEST, largest=SCENE_LARGEST)
+    smallest, largest = (0.0, 1.0) if sidewalk else (SCENE_SMALLEST, SCENE_LARGEST)
+    return stage.render(actors, noise_key=(seed, "scene", index), smallest=smallest, largest=largest)
 
 
 def sequence(
