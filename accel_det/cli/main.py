@@ -12,6 +12,7 @@ _COMMANDS = {
     "rescore": "score saved detections again, without the network: other thresholds, suppression or truth",
     "predict": "find objects in images: pictures with boxes, and JSON in COCO's results format",
     "check": "look for defects in the data of a configuration",
+    "convert": "write the data of a configuration in another annotation format",
     "prepare": "write the data of a configuration as shards that can be streamed",
     "show-data": "show the data of a configuration: classes, sizes, images before and after augmentation",
     "anchors": "find anchors that suit the boxes of the training data",
