@@ -7,7 +7,7 @@ from pathlib import Path
 from accel_det.cli import compose_detection
 from accel_det.cli.failures import DONE, answer
 from accel_det.config.load import load_detection
-from accel_det.data.convert import WRITERS, convert
+from accel_det.data.convert import PLAN, WRITERS, convert
 from accel_det.engine.console import Console
 
 
@@ -19,7 +19,9 @@ def run(arguments: Sequence[str]) -> int:
             "configs/detection/yolov5n_bccd.yaml bccd_coco --to coco`"
         )
     if options.to not in WRITERS:
-        raise ValueError(f"--to is {options.to}, expected one of {', '.join(WRITERS)}")
+        raise ValueError(
+            f"--to is {options.to}, expected one of {', '.join(WRITERS)}; `accel-det prepare` writes the Hub's convention"
+        )
     config = load_detection(options.config, overrides)
     console = Console(speaks=True, to_stderr=options.json)
     tables = compose_detection.open_tables(config)
@@ -43,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="accel-det convert",
         usage="%(prog)s CONFIG FOLDER --to FORMAT [--link] [--json] [--section.key VALUE ...]",
         description="Write the images and boxes of a configuration, train and val, in another annotation format. Images stay "
-        "as they are, byte for byte. What was interrupted goes on.",
-        epilog="exit codes: 0 done; 2 bad input; 3 defects in the data.",
+        f"as they are, byte for byte; {PLAN} lists whence each came. What was interrupted goes on.",
+        epilog="exit codes: 0 done; 2 bad input, also defects of the data.",
         allow_abbrev=False,
     )
     parser.add_argument("config", nargs="?", help="YAML file of the run")

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "[--section.key VALUE ...]",
         description="Write the images and boxes of a configuration as shards: parquet in the Hub's convention, which plain "
         "`datasets` opens, or tar files of WebDataset. What was interrupted goes on.",
-        epilog="exit codes: 0 done; 2 bad input; 3 defects in the data.",
+        epilog="exit codes: 0 done; 2 bad input, also defects of the data.",
         allow_abbrev=False,
     )
     parser.add_argument("config", nargs="?", help="YAML file of the run")

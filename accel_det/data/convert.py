@@ -8,11 +8,12 @@ import contextlib
 import errno
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
+from accel_det.data.formats.gather import natural_number
 from accel_det.data.formats.raw import Bools
 from accel_det.data.progress import shown
 from accel_det.data.records import DetectionTable
@@ -56,8 +57,9 @@ def convert(tables: Mapping[str, DetectionTable], folder: Path, *, to: str, link
     """
     writer = WRITERS[to]
     _require_classes(next(iter(tables.values())).classes, writer, to=to)
-    _agree(folder, {"to": to, "data": {split: table.fingerprint for split, table in tables.items()}})
     names = file_names(tables)
+    sources = {split: dict(zip(names[split], table.names(), strict=True)) for split, table in tables.items()}
+    _agree(folder, {"to": to, "data": {split: table.fingerprint for split, table in tables.items()}, "images": sources})
     kept = {split: _kept(table, writer) for split, table in tables.items()}
     written = [_written(table, split, names[split], kept[split]) for split, table in tables.items()]
     for split, table in tables.items():
@@ -68,7 +70,9 @@ def convert(tables: Mapping[str, DetectionTable], folder: Path, *, to: str, link
     for file in writer.files(written):
         _write(folder / file.place, file.parts)
     counts = {split.name: (len(split.images), len(split.labels)) for split in written}
-    return Converted(counts, _lost(tables, kept, writer))
+    renamed = sum(new != PurePosixPath(old).name for part in sources.values() for new, old in part.items())
+    changed = [f"{renamed} file name(s) as they were; {PLAN} has them"] if renamed else []
+    return Converted(counts, [*_lost(tables, kept, writer), *changed])
 
 
 def _require_classes(classes: tuple[str, ...], writer: Writer, *, to: str) -> None:
@@ -88,7 +92,7 @@ def _require_classes(classes: tuple[str, ...], writer: Writer, *, to: str) -> No
 def _agree(folder: Path, plan: dict[str, object]) -> None:
     """The folder must be empty, or of the same plan."""
     file = folder / PLAN
-    text = json.dumps(plan, indent=1) + "\n"
+    text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
     if not file.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: is neither an empty folder nor an interrupted conversion; choose another one")
     if file.exists() and file.read_bytes() != text.encode():
@@ -157,6 +161,8 @@ def _lost(tables: Mapping[str, DetectionTable], kept: Mapping[str, Bools], write
     stored = {split: table.stored_objects() for split, table in tables.items()}
     if regions := sum(int((~mask).sum()) for mask in kept.values()):
         lost.append(f"{regions} ignored region(s), which are left out")
+    if any(table.given is not None for table in tables.values()):
+        lost.append("given regions (data.proposals)")
     if not writer.keeps_areas:
         differing = 0
         for split, objects in stored.items():
@@ -165,9 +171,10 @@ def _lost(tables: Mapping[str, DetectionTable], kept: Mapping[str, Bools], write
         lost += [f"{differing} area(s) that are not those of their boxes"] if differing else []
     first = next(iter(tables))
     classes, labels = tables[first].classes, stored[first].labels[kept[first]]
-    met = tuple(sorted({classes[label] for label in np.unique(labels).tolist()}))
+    met = [classes[label] for label in np.unique(labels).tolist()]
+    as_read = {tuple(sorted(met)), tuple(sorted(met, key=lambda name: (natural_number(name), name)))}
     if writer.only_class is not None and classes != (writer.only_class,):
         lost.append(f"the name of the class, {classes[0]!r}, which becomes {writer.only_class!r}")
-    elif not writer.keeps_classes and met != classes:
+    elif not writer.keeps_classes and as_read != {classes}:
         lost.append(f"the list of classes: read it with data.classes: {json.dumps(classes, ensure_ascii=False)}")
     return lost

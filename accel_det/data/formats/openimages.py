@@ -137,7 +137,7 @@ def _names(root: Path, findings: Findings) -> dict[str, str]:
     names: dict[str, str] = {}
     for row in rows:
         identifier, name = row.fields[0].strip(), row.fields[-1].strip()
-        if row.line > 1 or name.lower() != "displayname":
+        if row.line > 1 or identifier.lower() not in ("labelname", "mid"):
             names.setdefault(identifier, name)
     return names
 

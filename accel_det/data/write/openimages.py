@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from accel_det.data.write.preimage import Span, edges
 from accel_det.data.write.split import TextFile, Writer, WrittenSplit, csv_lines, number_text
 
 _HEADER = (
@@ -24,20 +23,18 @@ def files(splits: Sequence[WrittenSplit]) -> Iterator[TextFile]:
         listed = ((PurePosixPath(image).stem, split.name) for image in split.images)
         yield TextFile(f"annotations/{split.name}-images.csv", csv_lines([("ImageID", "Subset"), *listed]))
     classes = ((name, name) for name in splits[0].classes)
-    yield TextFile("annotations/class-descriptions-boxable.csv", csv_lines(classes, quoted=True))
+    yield TextFile("annotations/class-descriptions-boxable.csv", csv_lines([("LabelName", "DisplayName"), *classes]))
 
 
 def _rows(split: WrittenSplit) -> Iterator[Sequence[str]]:
     yield _HEADER
-    boxes, limits = split.boxes, split.limits()
-    axes = [edges(Span(boxes[:, axis], boxes[:, axis + 2]), limits[:, axis]) for axis in (0, 1)]
-    columns = [column.tolist() for axis in axes for column in axis]
+    shares = (split.corners() / split.limits()).tolist()
     labels, crowd = split.labels.tolist(), split.crowd.astype(int).tolist()
     for _, image, span in split.spans():
         for at in span:
-            shares = [number_text(column[at]) for column in columns]
+            x1, y1, x2, y2 = map(number_text, shares[at])
             marks = (_UNKNOWN, _UNKNOWN, str(crowd[at]), _UNKNOWN, _UNKNOWN)
-            yield PurePosixPath(image).stem, "", split.classes[labels[at]], "1", *shares, *marks
+            yield PurePosixPath(image).stem, "", split.classes[labels[at]], "1", x1, x2, y1, y2, *marks
 
 
 WRITER = Writer("{split}", files, keeps_crowd=True, keeps_classes=True)

@@ -39,9 +39,13 @@ class WrittenSplit(NamedTuple):
         """(A, 4) xyxy."""
         return np.concatenate((self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]), axis=1)
 
+    def centers(self) -> Floats:
+        """(A, 4) center, width and height."""
+        return np.concatenate((self.boxes[:, :2] + self.boxes[:, 2:] / 2, self.boxes[:, 2:]), axis=1)
+
     def limits(self) -> Floats:
-        """(A, 2) width and height of the image of each object."""
-        return np.repeat(self.sizes[:, ::-1].astype(np.float64), np.diff(self.starts), axis=0)
+        """(A, 4) width, height, width and height of the image of each object."""
+        return np.repeat(np.tile(self.sizes[:, ::-1], 2).astype(np.float64), np.diff(self.starts), axis=0)
 
     def spans(self) -> Iterator[tuple[int, str, range]]:
         """Index and file name of each image, and the positions of its objects."""
@@ -64,8 +68,8 @@ class Writer(NamedTuple):
         images: folder of the images; "{split}" is the name of the split.
         files: the annotation files of all splits.
         keeps_crowd: ignored regions can be told from objects.
-        keeps_areas: an area can differ from that of the box.
-        keeps_classes: all classes are listed in their order; else a reader sees those that have objects, sorted.
+        keeps_areas: an area can differ from that of its box.
+        keeps_classes: all classes are listed in their order; else a reader meets those that have objects, and sorts them.
         only_class: the one class of the format.
     """
 

@@ -5,7 +5,6 @@ from pathlib import PurePosixPath
 
 import yaml
 
-from accel_det.data.write.preimage import Span, centers
 from accel_det.data.write.split import TextFile, Writer, WrittenSplit, number_text
 
 
@@ -20,12 +19,9 @@ def files(splits: Sequence[WrittenSplit]) -> Iterator[TextFile]:
 
 
 def _labels(split: WrittenSplit) -> Iterator[tuple[str, str]]:
-    boxes, limits, labels = split.boxes, split.limits(), split.labels.tolist()
-    axes = [centers(Span(boxes[:, axis], boxes[:, axis + 2]), limits[:, axis], relative=True) for axis in (0, 1)]
-    (center_x, width), (center_y, height) = axes
-    columns = [column.tolist() for column in (center_x, center_y, width, height)]
+    shares, labels = (split.centers() / split.limits()).tolist(), split.labels.tolist()
     for _, image, span in split.spans():
-        lines = [" ".join([str(labels[at]), *(number_text(column[at]) for column in columns)]) for at in span]
+        lines = [" ".join([str(labels[at]), *map(number_text, shares[at])]) for at in span]
         yield image, "".join(f"{line}\n" for line in lines)
 
 
