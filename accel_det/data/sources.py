@@ -25,7 +25,7 @@ from accel_det.data.formats import (
 from accel_det.data.formats.raw import Bools, Ints, RawSplit, StreamedImages
 from accel_det.data.holdout import held_out
 from accel_det.data.records import DetectionTable, build_table, fingerprint
-from accel_det.data.shards import JoinedShards
+from accel_det.data.shards import JoinedShards, Option
 
 POOL = "train"
 _READERS = {
@@ -59,6 +59,7 @@ class SetSpec(NamedTuple):
         accept: kinds of defect whose opt-in repair the user accepts.
         parameters: of the synthetic street; for re-identification also of tables, of the Hub's convention and of crops.
         streaming: read the images from their shards when their turn comes.
+        storage: options of the server that a streamed set is on, for fsspec.
     """
 
     name: str
@@ -72,6 +73,7 @@ class SetSpec(NamedTuple):
     accept: tuple[str, ...] = ()
     parameters: Mapping[str, int | float | str] = {}
     streaming: bool = False
+    storage: Mapping[str, Option] = {}
 
 
 def open_split(

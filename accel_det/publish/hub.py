@@ -307,7 +307,7 @@ def _commit(upload: Upload, to: Destination, *, message: str) -> PushResult:
     for stream in upload.files.values():
         stream.seek(0)
     existing = api.list_repo_files(to.repo, repo_type=to.kind) if to.kind == "dataset" else []
-    changes = [
+    changes: list[CommitOperationAdd | CommitOperationDelete] = [
         *(CommitOperationAdd(name, stream) for name, stream in upload.files.items()),
         *(CommitOperationDelete(name) for name in upload.outdated(existing)),
     ]
