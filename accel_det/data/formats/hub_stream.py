@@ -26,9 +26,18 @@ from accel_det.data.cache import cached_table, source_of
 from accel_det.data.decode import image_header
 from accel_det.data.defects import Findings
 from accel_det.data.formats import arrow_objects, hub, json_lines
-from accel_det.data.formats.raw import UNKNOWN_SIDE, Option, RawSplit, SplitSource, StreamedImages
+from accel_det.data.formats.raw import UNKNOWN_SIDE, RawSplit, SplitSource, StreamedImages
 from accel_det.data.progress import shown
-from accel_det.data.shards import DatasetShards, ParquetShards, Refusal, Shards, open_parquet, patiently, row_bytes
+from accel_det.data.shards import (
+    DatasetShards,
+    Option,
+    ParquetShards,
+    Refusal,
+    Shards,
+    open_parquet,
+    patiently,
+    row_bytes,
+)
 
 _LENGTHS = b"accel_det.lengths"
 _MODULES = {".parquet": "parquet", ".tar": "webdataset", ".jsonl": "json", ".json": "json", ".arrow": "arrow"}
