@@ -14,6 +14,7 @@ _COMMANDS = {
     "track": "follow objects through footage: Deep SORT with a detector and a network for re-identification",
     "tune-tracker": "search for settings of the tracker on what was found before",
     "check": "look for defects in the data of a configuration",
+    "convert": "write the data of a configuration in another annotation format",
     "prepare": "write the data of a configuration as shards that can be streamed",
     "show-data": "show the data of a configuration: classes, sizes, images before and after augmentation",
     "anchors": "find anchors that suit the boxes of the training data",

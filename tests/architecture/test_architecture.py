@@ -48,6 +48,7 @@ ONLY_IN = {
     "pydantic": ("config/", "publish/"),
     "huggingface_hub": ("publish/", "data/"),
     "defusedxml": ("data/",),
+    "s3fs": ("data/s3.py",),
     "optuna": ("cli/study.py",),
     "cv2": ("tracking/camera_motion.py",),
     "pytorch_metric_learning": ("models/reid/",),

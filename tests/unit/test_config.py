@@ -280,6 +280,6 @@ def test_every_listed_default_loads_as_an_override(tmp_path: Path) -> None:
 def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
     keys = []
     for name, value in values.items():
-        free = f"{prefix}{name}" in ("model.options", "data.sets.s.parameters", "data.proposals")
+        free = f"{prefix}{name}" in ("model.options", "data.sets.s.parameters", "data.sets.s.storage", "data.proposals")
         keys += _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) and not free else [f"{prefix}{name}"]
     return keys

@@ -1,6 +1,7 @@
 """The rows of files of comma-separated values."""
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from typing import NamedTuple
 from accel_det.data.defects import Findings
 
 _DELIMITERS = ",;\t"
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 class CsvRow(NamedTuple):
@@ -25,7 +27,7 @@ def csv_rows(path: Path, *, findings: Findings) -> Iterator[CsvRow]:
     line = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
+            first = _QUOTED.sub("", file.readline())
             file.seek(0)
             reader = csv.reader(file, delimiter=max(_DELIMITERS, key=first.count), strict=True)
             for fields in reader:
