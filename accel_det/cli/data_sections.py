@@ -182,9 +182,9 @@ def sizes(shown: Shown) -> Section:
     small = 100 * float((sides[0] < 8).mean()) if len(sides[0]) else 0.0
     text = [f"The side is the root of the area. {small:.1f} % of the training objects have a side below 8 px."]
     pictures = [
-        shown.saved(by_size, "object_sizes.png", width_px=380, caption="sizes of objects"),
-        shown.saved(by_aspect, "object_aspects.png", width_px=380, caption="aspects of objects"),
-        shown.saved(by_count, "objects_per_image.png", width_px=380, caption="objects per image"),
+        shown.saved(by_size, "object_sizes.png", width_px=360, caption="sizes of objects"),
+        shown.saved(by_aspect, "object_aspects.png", width_px=360, caption="aspects of objects"),
+        shown.saved(by_count, "objects_per_image.png", width_px=360, caption="objects per image"),
     ]
     return Section("Objects", text, pictures=pictures)
 
@@ -207,7 +207,7 @@ def anchors(shown: Shown) -> Section | None:
     return Section(
         "Anchors",
         text,
-        pictures=[shown.saved(picture, "anchors.png", width_px=640, caption="sizes of boxes, and anchors")],
+        pictures=[shown.saved(picture, "anchors.png", width_px=720, caption="sizes of boxes, and anchors")],
     )
 
 
@@ -224,7 +224,8 @@ def near_duplicates(shown: Shown) -> Section | None:
     if not count:
         return Section("Near-duplicates", ["No image of val looks like one of train.", how])
     text = f"{count:,} of {number:,} images of val ({_percent(count / number)}) look like one of train"
-    text += f", {int(twins.mirrored.sum()):,} of them mirrored. What is measured on them says little about new images."
+    text += f", {int(twins.mirrored.sum()):,} of them mirrored" if twins.mirrored.any() else ""
+    text += ". What is measured on them says little about new images."
     pairs = np.argsort(twins.bits, kind="stable")[: shown.num_images].tolist()
     rows, captions = [], []
     for start in range(0, len(pairs), _PAIRS_IN_A_ROW):
