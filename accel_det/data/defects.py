@@ -141,6 +141,12 @@ DEFECT_KINDS: dict[str, DefectKind] = {
         None,
         "look whether one image was derived from the other",
     ),
+    "near_duplicate": DefectKind(
+        "no image of val looks like one of train, or like one in a mirror",
+        "keep",
+        None,
+        "look at the pairs (accel-det show-data shows them); where they are copies, keep one of the two",
+    ),
     "name_mismatch": DefectKind(
         "a file name says whom the picture shows, in the form of its format",
         STOP,
@@ -208,11 +214,15 @@ class Defect(NamedTuple):
     remedy: str
     repair: str | None
 
+    @property
+    def place(self) -> str:
+        """Where to look."""
+        return f"{self.file}, {self.record}" if self.record else self.file
+
     def line(self) -> str:
         """One line for people: where, what, which rule, what to do."""
-        where = f"{self.file}, {self.record}" if self.record else self.file
         done = f"repair: {self.repair}" if self.repair else "stops the run"
-        return f"{self.set_name}: {where}: {self.value}; rule: {self.rule}; {done}; {self.remedy}"
+        return f"{self.set_name}: {self.place}: {self.value}; rule: {self.rule}; {done}; {self.remedy}"
 
 
 class DataError(ValueError):
