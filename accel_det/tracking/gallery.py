@@ -73,15 +73,19 @@ class Gallery:
         """
         distances = np.full(wanted.shape, np.inf)
         rows, columns = np.nonzero(wanted)
-        picked = embeddings[columns]
-        similarity = np.zeros(len(columns))
-        num_kept = np.minimum(self._num_added, self._budget).tolist()
-        ends = np.searchsorted(rows, np.arange(len(places) + 1)).tolist()
+        if not len(rows):
+            return distances
+        picked, ends = embeddings[columns], np.searchsorted(rows, np.arange(len(places) + 1)).tolist()
+        num_kept = np.minimum(self._num_added[places], self._budget)
         # One small product a track: a track lost for long has many pairs, and a common shape would give as many to all.
-        for place, start, end in zip(places.tolist(), ends[:-1], ends[1:], strict=True):
-            if start < end:
-                similarity[start:end] = (picked[start:end] @ self._features[place, : num_kept[place]].T).max(axis=1)
-        distances[rows, columns] = 1.0 - similarity
+        similarities = [
+            (picked[start:end] @ self._features[place, :number].T).ravel()
+            for place, number, start, end in zip(places.tolist(), num_kept.tolist(), ends[:-1], ends[1:], strict=True)
+            if start < end
+        ]
+        lengths = num_kept[rows]
+        nearest = np.maximum.reduceat(np.concatenate(similarities), np.cumsum(lengths) - lengths)
+        distances[rows, columns] = 1.0 - nearest.astype(np.float64)
         return distances
 
     def _grow(self, width: int) -> None:
