@@ -57,9 +57,10 @@ def cascade(cost_TN: Floats, limits_T: Floats, ages_T: Indices) -> Pairs:
     Source: Wojke et al., 2017, listing 1.
     """
     free = np.ones(cost_TN.shape[1], dtype=bool)
+    has_choice = (cost_TN <= limits_T[:, None]).any(axis=1)
     parts = [NO_PAIRS]
-    for age in np.unique(ages_T):
-        rows, columns = np.flatnonzero(ages_T == age), np.flatnonzero(free)
+    for age in np.unique(ages_T[has_choice]):
+        rows, columns = np.flatnonzero(has_choice & (ages_T == age)), np.flatnonzero(free)
         found = assign(cost_TN[np.ix_(rows, columns)], limits_T[rows])
         parts.append(Pairs(rows[found.tracks], columns[found.detections]))
         free[parts[-1].detections] = False

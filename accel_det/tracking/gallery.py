@@ -30,7 +30,7 @@ class Gallery:
         """
         self._budget = 1 if momentum is not None else budget
         self._momentum = momentum
-        self._features = np.zeros((0, 0, self._budget), dtype=np.float32)  # (S, D, B): the fastest to multiply
+        self._features = np.zeros((0, self._budget, 0), dtype=np.float32)
         self._num_added = np.zeros(0, dtype=np.int64)
         self._free: list[int] = []
 
@@ -52,12 +52,12 @@ class Gallery:
             return
         fresh = embeddings
         if self._momentum is not None:
-            old = self._features[places, :, 0]
+            old = self._features[places, 0]
             mixed = self._momentum * old + (1 - self._momentum) * fresh
             length = np.linalg.norm(mixed, axis=1, keepdims=True)
             mixed = np.divide(mixed, length, out=fresh.copy(), where=length > 0)
             fresh = np.where(self._num_added[places, None] > 0, mixed, fresh)
-        self._features[places, :, self._num_added[places] % self._budget] = fresh
+        self._features[places, self._num_added[places] % self._budget] = fresh
         self._num_added[places] += 1
 
     def distances(self, places: Indices, embeddings: NDArray[np.float32], wanted: NDArray[np.bool_]) -> Floats:
@@ -72,26 +72,27 @@ class Gallery:
             (T, N), infinite where not wanted.
         """
         distances = np.full(wanted.shape, np.inf)
-        most = int(wanted.sum(axis=1).max(initial=0))
-        if not most:
+        rows, columns = np.nonzero(wanted)
+        if not len(rows):
             return distances
-        columns = np.argsort(~wanted, axis=1, kind="stable")[:, :most]
-        picked = np.zeros((len(self._features), most, embeddings.shape[1]), dtype=np.float32)
-        picked[places] = embeddings[columns]
-        num_kept = np.minimum(self._num_added, self._budget)
-        kept = self._features[:, :, : num_kept.max()]
-        unused = np.where(np.arange(kept.shape[2]) < num_kept[:, None], np.float32(0), np.float32(-np.inf))
-        similarity = picked @ kept + unused[:, None, :]
-        nearest = 1.0 - similarity[places].max(axis=2)
-        np.put_along_axis(distances, columns, nearest, axis=1)
-        distances[~wanted] = np.inf
+        picked, ends = embeddings[columns], np.searchsorted(rows, np.arange(len(places) + 1)).tolist()
+        num_kept = np.minimum(self._num_added[places], self._budget)
+        # One small product a track: a track lost for long has many pairs, and a common shape would give as many to all.
+        similarities = [
+            (picked[start:end] @ self._features[place, :number].T).ravel()
+            for place, number, start, end in zip(places.tolist(), num_kept.tolist(), ends[:-1], ends[1:], strict=True)
+            if start < end
+        ]
+        lengths = num_kept[rows]
+        nearest = np.maximum.reduceat(np.concatenate(similarities), np.cumsum(lengths) - lengths)
+        distances[rows, columns] = 1.0 - nearest.astype(np.float64)
         return distances
 
     def _grow(self, width: int) -> None:
         old = len(self._features)
         new = max(FIRST_PLACES, 2 * old)
-        features = np.zeros((new, width, self._budget), dtype=np.float32)
-        features[:old, : self._features.shape[1]] = self._features
+        features = np.zeros((new, self._budget, width), dtype=np.float32)
+        features[:old, :, : self._features.shape[2]] = self._features
         self._features = features
         self._num_added = np.concatenate((self._num_added, np.zeros(new - old, dtype=np.int64)))
         self._free += range(new - 1, old - 1, -1)
