@@ -157,8 +157,8 @@ def _judge_boxes(raw: RawSplit, sizes: Ints, *, findings: Findings) -> tuple[Flo
     objects = raw.objects
     limits = sizes[objects.owner][:, ::-1].astype(np.float64)
     scale = limits if objects.relative else np.ones_like(limits)
-    left_top, sides = objects.boxes[:, :2] * scale, objects.boxes[:, 2:] * scale
     with np.errstate(over="ignore", invalid="ignore"):
+        left_top, sides = objects.boxes[:, :2] * scale, objects.boxes[:, 2:] * scale
         corners = np.concatenate((left_top, left_top + sides), axis=1)
     clipped = np.concatenate((np.clip(corners[:, :2], 0, limits), np.clip(corners[:, 2:], 0, limits)), axis=1)
     visible = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf)

@@ -5,7 +5,11 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from accel_det.data.lines import one_line
+
 STOP = "stop"
+
+_MOST_SHOWN = 1000
 
 UNDECODABLE = "undecodable_file"
 BAD_IMAGES = ("missing_file", "unreadable_file", UNDECODABLE)
@@ -235,6 +239,7 @@ class Findings:
         repair = None if about.default == STOP else about.default
         if about.opt_in is not None and kind in self.accept:
             repair = about.opt_in
+        file, record, value = (one_line(text, most=_MOST_SHOWN) for text in (file, record, value))
         self.defects.append(Defect(kind, self.set_name, file, record, value, about.rule, about.remedy, repair))
 
     def drops(self, kind: str) -> bool:

@@ -60,11 +60,12 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
         ValueError: there are no shards, one of them cannot be read, or the columns are others.
     """
     found = _find(source, split)
-    index = _index(source, found)
-    features = datasets.Features.from_arrow_schema(index.table.schema)
-    objects, classes = arrow_objects.read_objects(
-        index.table.column("objects"), features["objects"], where=source.root, findings=findings
-    )
+    with arrow_objects.expected_kinds(source.root):
+        index = _index(source, found)
+        features = datasets.Features.from_arrow_schema(index.table.schema)
+        objects, classes = arrow_objects.read_objects(
+            index.table.column("objects"), features["objects"], where=source.root, findings=findings
+        )
     names = index.table.column("name").to_pylist()
     shards = _names_of_shards(found, index.lengths)
     return RawSplit(

@@ -12,17 +12,10 @@ from accel_det.data.defects import Findings
 from accel_det.data.encoded import file_bytes
 from accel_det.data.formats.identity_boxes import BoxRow, BoxRule, cut_pictures, split_parameters
 from accel_det.data.formats.identity_columns import read_texts, rows_of
-from accel_det.data.formats.identity_raw import (
-    DISTRACTOR,
-    IdentitySource,
-    RawPictures,
-    in_one_line,
-    no_split,
-    read_lines,
-    role_of,
-)
+from accel_det.data.formats.identity_raw import DISTRACTOR, IdentitySource, RawPictures, no_split, role_of
 from accel_det.data.formats.identity_table import SUFFIXES, TablePart, open_parts
 from accel_det.data.formats.raw import locate_image
+from accel_det.data.lines import in_one_line, read_lines
 from accel_det.data.locate import Folder, split_names
 from accel_det.types import Role
 

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from accel_det.data.defects import Findings
 from accel_det.data.formats import voc
 from accel_det.data.formats.raw import RawSplit, SplitSource
+from accel_det.data.lines import read_lines
 from accel_det.data.locate import split_names
 
 _SUFFIX = ".JPEG"
@@ -39,9 +40,9 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
 def _listed(listing: Path, annotations: Path, findings: Findings) -> list[Path]:
     """The XML files of a list, each once."""
     try:
-        lines = listing.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        findings.add("malformed_file", file=str(listing), value=f"cannot be read: {error}")
+        lines = read_lines(listing)
+    except ValueError as error:
+        findings.add("malformed_file", file=str(listing), value=str(error))
         return []
     files: dict[Path, None] = {}
     for number, line in enumerate(lines, start=1):

@@ -11,6 +11,7 @@ from defusedxml.ElementTree import fromstring
 
 from accel_det.data.defects import Findings
 from accel_det.data.formats.raw import UNKNOWN_SIDE, ObjectColumns, RawSplit, SplitSource, locate_image, to_number
+from accel_det.data.lines import read_lines
 from accel_det.data.locate import IMAGE_SUFFIXES, Folder, list_images, split_names
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -115,11 +116,7 @@ def _layout(source: SplitSource, split: str) -> Layout:
     if lists.is_dir():
         for name in split_names(split):
             if (lists / f"{name}.txt").is_file():
-                stems = [
-                    line.split()[0]
-                    for line in (lists / f"{name}.txt").read_text("utf-8-sig").splitlines()
-                    if line.split()
-                ]
+                stems = [line.split()[0] for line in read_lines(lists / f"{name}.txt") if line.split()]
                 images = root / (source.images or "JPEGImages").replace("{split}", split)
                 return Layout([annotations / f"{stem}.xml" for stem in dict.fromkeys(stems)], True, images)
         present = ", ".join(sorted(path.stem for path in lists.glob("*.txt")))

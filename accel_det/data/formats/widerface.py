@@ -15,6 +15,7 @@ from accel_det.data.formats.gather import (
     to_numbers,
 )
 from accel_det.data.formats.raw import ObjectColumns, RawSplit, SplitSource
+from accel_det.data.lines import read_lines
 from accel_det.data.locate import IMAGE_SUFFIXES, split_names
 
 CLASS = "face"
@@ -71,9 +72,9 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
 def _entries(path: Path, findings: Findings) -> Iterator[_Entry]:
     """The images of a file: a line that ends as names of images do begins one."""
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        findings.add("malformed_file", file=str(path), value=f"cannot be read: {error}")
+        lines = read_lines(path)
+    except ValueError as error:
+        findings.add("malformed_file", file=str(path), value=str(error))
         return
     filled = [_Line(number, text.strip()) for number, text in enumerate(lines, start=1) if text.strip()]
     starts = [position for position, line in enumerate(filled) if _is_image(line.text)]
