@@ -130,6 +130,9 @@ DEFECT_KINDS: dict[str, DefectKind] = {
     "missing_label_file": DefectKind(
         "an image has a label file", "keep", None, "add an empty one if it shows no object; it is taken as background"
     ),
+    "empty_split": DefectKind(
+        "a split has images", STOP, None, "correct the selection, or the annotations, of which nothing is left"
+    ),
     "unlisted_image": DefectKind(
         "an image beside the annotations has one", "drop_image", None, "annotate it, or remove it; it is left out"
     ),

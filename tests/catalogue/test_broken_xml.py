@@ -16,7 +16,7 @@ def annotation(inside: str, *, name: str = "a") -> str:
 
 
 TEXT = annotation(SIZE + OBJECT)
-IMAGE = f'<image id="0" name="a.png" width="40" height="30">{{}}</image>'
+IMAGE = '<image id="0" name="a.png" width="40" height="30">{}</image>'
 CVAT_BOX = '<box label="dog" xtl="1" ytl="2" xbr="11" ybr="14"/>'
 CVAT_TEXT = f"<annotations>{IMAGE.format(CVAT_BOX)}</annotations>"
 

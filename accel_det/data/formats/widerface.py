@@ -1,6 +1,7 @@
 """WIDER FACE: a text file with, for each image, its name, the number of faces, and a line for each face."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -81,7 +82,7 @@ def _entries(path: Path, findings: Findings) -> Iterator[_Entry]:
     for line in filled[: starts[0] if starts else len(filled)]:
         value = f"{shown(line.text)} where the name of an image belongs"
         findings.add("malformed_record", file=str(path), record=f"line {line.number}", value=value)
-    for start, stop in zip(starts, [*starts[1:], len(filled)], strict=True):
+    for start, stop in pairwise([*starts, len(filled)]):
         count = filled[start + 1].text if start + 1 < stop else ""
         yield _Entry(filled[start], filled[start + 2 : stop], count)
 
