@@ -88,6 +88,12 @@ DEFECT_KINDS: dict[str, DefectKind] = {
     "outside_image": DefectKind(
         "a box overlaps its image", STOP, "drop_box", f"correct the box (is its unit right?), {_ACCEPT}leave it out"
     ),
+    "box_unit": DefectKind(
+        "the boxes of a set are in the unit and the order of numbers of its format",
+        STOP,
+        "keep",
+        f"convert them, or choose the format that they are in, {_ACCEPT}take them as they stand",
+    ),
     "partly_outside": DefectKind("a box lies inside its image", "clip", None, "correct the box"),
     "bad_area": DefectKind("an annotated area is positive", "recompute", None, "correct the area"),
     "duplicate_box": DefectKind(
