@@ -71,8 +71,12 @@ def names(entries: Sequence[Entry]) -> list[str]:
     return [entry.name for entry in entries]
 
 
-def boxes_of(spec: SetSpec, split: str = "train") -> Reading:
-    """Opens a split of images with boxes, and looks at every one that is left of it."""
+def boxes_of(spec: SetSpec, split: str = "train", *, read_images: bool = False) -> Reading:
+    """Opens a split of images with boxes, and looks at every one that is left of it.
+
+    Args:
+        read_images: decode the images too, as `accel-det check --images` does.
+    """
 
     def read() -> tuple[Left, Sequence[Defect]]:
         table, defects = open_split({spec.name: spec}, f"{spec.name}:{split}")
@@ -82,7 +86,7 @@ def boxes_of(spec: SetSpec, split: str = "train") -> Reading:
             x1, y1, x2, y2 = truth.boxes.reshape(-1, 4).T
             assert bool(((x1 >= 0) & (x1 < x2) & (x2 <= width) & (y1 >= 0) & (y1 < y2) & (y2 <= height)).all())
             assert bool(((truth.labels >= 0) & (truth.labels < len(table.classes))).all())
-        report = check_tables(table, None, defects, read_images=False)
+        report = check_tables(table, None, defects, read_images=read_images)
         return (len(table), int(table.counts().sum())), report.defects
 
     return read
@@ -144,5 +148,5 @@ def _expected(found: str) -> dict[str, int]:
 def _assert_one_line(text: str, expression: str, root: Path) -> None:
     assert text.isprintable(), f"{text!r} is no line"
     assert len(text) < 4000
-    assert str(root) in text
+    assert str(root) in text or "set/" in text, f"no file, nor the set's name of an image, is in: {text}"
     assert re.search(expression, text), f"{expression} is not in: {text}"
