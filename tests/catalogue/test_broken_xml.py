@@ -108,7 +108,8 @@ IN_VOC = [
         r"\.xml, filename: .*a\.png again",
     ),
     Entry("voc: a list of what is not there", {"ImageSets/Main/train.txt": "a\nc\n"}, RECORD, r"c\.xml: 'c' is listed, its ann"),
-    Entry("voc: a list that is no UTF-8", {"ImageSets/Main/train.txt": b"\xff\xfe\0"}, "", "train.txt: cannot be read as lines"),
+    Entry("voc: a list that is no UTF-8", {"ImageSets/Main/train.txt": b"\xff\xfe\0"}, BAD, "txt: .*cannot be read as lines"),
+    Entry("voc: a list that leads out", {"ImageSets/Main/train.txt": "a\n../../z\n"}, RECORD, r"train\.txt, line 2: .*leads out"),
     Entry("voc: no list of the split", {"ImageSets/Main/val.txt": "a\n"}, "", "no split 'train' in .*; there are val"),
 ]  # fmt: skip
 

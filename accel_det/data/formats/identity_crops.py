@@ -90,8 +90,9 @@ def _sequences(source: IdentitySource, split: str, *, findings: Findings) -> lis
 
 
 def _first_frame(sequence: Path) -> bytes:
-    """The first file in the folder of the frames, or nothing; other folders in it are passed over."""
-    entries = sorted((sequence / _sequence_info(sequence).folder).glob("*"))
+    """The first file in the folder of the frames, or nothing; other folders in it, and one outside, are passed over."""
+    located = Folder(sequence).find(_sequence_info(sequence).folder)
+    entries = sorted(Path(located.path).glob("*")) if located is not None and located.inside else []
     frame = next((entry for entry in entries if entry.is_file()), None)
     return b"" if frame is None else file_bytes(str(frame))
 
@@ -116,9 +117,8 @@ def _sequence_info(sequence: Path) -> _SequenceInfo:
         raise ValueError(
             f"{sequence / 'seqinfo.ini'}: cannot be read: {in_one_line(error)}; restore or remove it"
         ) from error
-    return _SequenceInfo(
-        parser.get("Sequence", "imDir", fallback="img1"), parser.get("Sequence", "imExt", fallback=".jpg")
-    )
+    folder, suffix = parser.get("Sequence", "imDir", fallback="img1"), parser.get("Sequence", "imExt", fallback=".jpg")
+    return _SequenceInfo(folder, suffix)
 
 
 class _Box(NamedTuple):
