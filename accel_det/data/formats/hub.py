@@ -74,13 +74,16 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
 
 
 def load_parquet(files: Sequence[str], split: str) -> datasets.Dataset:
-    """The rows of parquet files, as the split of that name.
+    """The rows of parquet files, as the split of that name. Files without rows, at which the library stops, are passed over.
 
     Raises:
         ValueError: one of them is damaged, or their columns differ.
     """
     try:
-        return datasets.load_dataset("parquet", data_files={split: list(files)}, split=split)
+        filled = [file for file in files if open_parquet(file).metadata.num_rows]
+        if not filled:
+            return datasets.Dataset(open_parquet(files[0]).schema_arrow.empty_table())
+        return datasets.load_dataset("parquet", data_files={split: filled}, split=split)
     except Exception as error:  # the library raises nearly anything, and does not say of which file
         damage = next((found for file in files if (found := _damage(file))), None)
         where = damage or f"{files[0]}{f' and {len(files) - 1} more' if files[1:] else ''}: {in_one_line(error)}"
@@ -102,13 +105,13 @@ def find_files(source: SplitSource, split: str) -> HubFiles:
     root = Path(source.root)
     names = split_names(split)
     if source.annotations is not None:
-        candidates = [root / source.annotations.replace("{split}", name) for name in names]
+        patterns = [source.annotations.replace("{split}", name) for name in names]
+        candidates = [root / pattern for pattern in patterns]
     else:
         candidates = [folder / name / METADATA for folder in (root, root / "data") for name in names]
         candidates += [root / METADATA] if split == "train" else []
-    patterns = [source.annotations.replace("{split}", split)] if source.annotations is not None else []
-    patterns += [f"{folder}{name}*.parquet" for folder in ("", "data/") for name in names]
-    patterns += [f"{name}/*.parquet" for name in names]
+        patterns = [f"{folder}{name}*.parquet" for folder in ("", "data/") for name in names]
+        patterns += [f"{name}/*.parquet" for name in names]
     metadata = next((path for path in candidates if path.suffix == ".jsonl" and path.is_file()), None)
     tables: list[str] = []
     for pattern in patterns if metadata is None else ():

@@ -205,7 +205,10 @@ def _parquet_rows(source: SplitSource, file: str) -> pa.Table:
     missing = [column for column in ("image", "objects") if column not in schema.names]
     if missing:
         raise Refusal(f"set {source.name!r}: {file} has the columns {schema.names}, without {missing}")
-    paths = "image.path" if schema.field("image").type.get_field_index("path") >= 0 else None
+    kind = schema.field("image").type
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        raise Refusal(f"set {source.name!r}: {file} has {kind} in the column image, where structs with bytes belong")
+    paths = "image.path" if kind.get_field_index("path") >= 0 else None
     sized = all(side in schema.names for side in _SIDES)
     wanted = ["objects", *(_SIDES if sized else ()), *([paths] if paths else [])]
     table = opened.read(columns=wanted)
