@@ -81,7 +81,7 @@ def objects(**fields: Sequence[object]) -> dict[str, object]:
 UNREAD = r"train-0\.parquet: cannot be read"
 COLUMNS = r"train-0\.parquet has the columns .*, without"
 KIND = "a column is of another kind than images and their objects have"
-NO_TAR = r"'/.*/set' cannot be streamed|/set: a column|train-0\.tar: cannot be read|'/.*/set'"
+NO_TAR = r"train-0\.tar: cannot be read as shards: "
 
 GROUPS = [
     rows("an empty file", b"", "", UNREAD),
@@ -119,13 +119,13 @@ GROUPS = [
     one("streamed parquet", "texts for images", {"image": ["a.png", "b.png"]}, "", "string in the column image, where"),
     [Entry("parquet: two files of other columns", OTHERS, "", "expected parquet files of the same columns")],
     [Entry("streamed parquet: two files of other columns", OTHERS, "", "/set: a column is of another kind")],
-    archive("an empty file", b"", "", NO_TAR),
-    archive("a text", b"this is no tar file" * 100, "", NO_TAR),
-    archive("cut in the middle", WHOLE_TAR[:1000], "", NO_TAR),
+    archive("an empty file", b"", "", f"{NO_TAR}ReadError: empty file"),
+    archive("a text", b"this is no tar file" * 100, "", f"{NO_TAR}ReadError: invalid header"),
+    archive("cut in the middle", WHOLE_TAR[:1000], "", f"{NO_TAR}ReadError: unexpected end of data"),
     archive("zeros alone", bytes(10_240), "", NO_TAR),
     archive("images without annotations", tar(("a.png", png(1)), ("b.png", png(2))), "", "expected one of images, and objects"),
     archive("annotations without images", tar(("a.json", b"{}")), "", "expected one of images, and objects"),
-    archive("JSON cut in the middle", tar(("a.png", png(1)), ("a.json", b'{"obj')), "", NO_TAR),
+    archive("JSON cut in the middle", tar(("a.png", png(1)), ("a.json", b'{"obj')), "", f"{NO_TAR}JSONDecodeError"),
     archive("links", tar(("a.png", b""), ("a.json", b""), kind=tarfile.SYMTYPE), "", NO_TAR),
     archive("a text for an image", tar(("a.png", b"text"), sample("a")[1], *sample("b")), "unreadable_file", "not an image"),
 ]  # fmt: skip

@@ -86,7 +86,10 @@ def load_parquet(files: Sequence[str], split: str) -> datasets.Dataset:
         return datasets.load_dataset("parquet", data_files={split: filled}, split=split)
     except Exception as error:  # the library raises nearly anything, and does not say of which file
         damage = next((found for file in files if (found := _damage(file))), None)
-        where = damage or f"{files[0]}{f' and {len(files) - 1} more' if files[1:] else ''}: {in_one_line(error)}"
+        where = (
+            damage
+            or f"{files[0]}{f' and {len(files) - 1} more' if files[1:] else ''}: {in_one_line(error.__cause__ or error)}"
+        )
         raise ValueError(f"{where}; expected parquet files of the same columns: restore them") from error
 
 
@@ -131,7 +134,7 @@ def _read_hub_name(source: SplitSource, split: str, *, findings: Findings) -> Ra
     except Exception as error:  # network, cache, names, credentials: the library raises nearly anything
         raise ValueError(
             f"set {source.name!r}: {source.root!r} is no folder here, and as a Hub data set its split {split!r} cannot "
-            f"be loaded: {type(error).__name__}: {error}; correct `root`"
+            f"be loaded: {in_one_line(error)}; correct `root`"
         ) from error
     return from_dataset(
         table, (), source_name=source.name, split=split, root=None, where=source.root, findings=findings

@@ -25,6 +25,7 @@ from accel_det.data.decode import image_header
 from accel_det.data.defects import Findings
 from accel_det.data.formats import arrow_objects, hub
 from accel_det.data.formats.raw import UNKNOWN_SIDE, RawSplit, SplitSource, StreamedImages
+from accel_det.data.lines import in_one_line
 from accel_det.data.progress import shown
 from accel_det.data.shards import DatasetShards, ParquetShards, Refusal, Shards, open_parquet, patiently, row_bytes
 
@@ -148,7 +149,7 @@ def _built(source: SplitSource, split: str, path: str, **arguments: Any) -> _Sou
         known = builder.config.data_files or {}
     except Exception as error:  # network, cache, names, credentials: the library raises nearly anything
         raise ValueError(
-            f"set {source.name!r}: {source.root!r} cannot be streamed: {type(error).__name__}: {error}; correct `root` or "
+            f"set {source.name!r}: {source.root!r} cannot be streamed: {in_one_line(error)}; correct `root` or "
             "`annotations`"
         ) from error
     if split not in known:
@@ -298,7 +299,8 @@ def _undecoded(source: SplitSource, found: _Source) -> tuple[datasets.IterableDa
         if dataset.features is None:
             dataset = dataset._resolve_features()
     except Exception as error:
-        raise ValueError(f"set {source.name!r}: {source.root!r}: {type(error).__name__}: {error}") from error
+        shards = f"{found.files[0]}{f' and {len(found.files) - 1} more' if found.files[1:] else ''}"
+        raise ValueError(f"{shards}: cannot be read as shards: {in_one_line(error)}; restore them") from error
     features = dataset.features
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     image = "image" if "image" in images else next(iter(images), None)
