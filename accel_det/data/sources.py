@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 
 from accel_det.data.clean import CleanSplit, clean
-from accel_det.data.defects import Defect, Findings
+from accel_det.data.defects import Defect, Findings, stopping
 from accel_det.data.formats import (
     coco,
     createml,
@@ -103,6 +103,8 @@ def open_split(
         spec = sets[set_name]
         findings = Findings(spec.name, accept=spec.accept)
         part = clean(_pool_or_split(spec, split, findings=findings), findings=findings)
+        if not part.names and not stopping(findings.defects):
+            findings.add("empty_split", file=spec.root, record=split, value="no image")
         if classes is not None:
             part = _restrict(part, tuple(classes), findings=findings)
         parts.append((set_name, part))

@@ -138,8 +138,8 @@ def test_no_is_a_precision_and_not_false(tmp_path: Path) -> None:
         ("name: [a\n", "run.yaml, line 2, column 1: expected ',' or ']'"),
         ("", "run.yaml: expected keys such as `model:` at the top, found NoneType"),
         ("- a\n", "run.yaml: expected keys such as `model:` at the top, found list"),
-        ("[" * 5000, "run.yaml: not readable as YAML"),
-        ("a: " + "x" * 1_000_001, "run.yaml: 1000004 bytes, a configuration has at most 1000000"),
+        ("[" * 5000, "run.yaml, line 1, column 33: nested more than 32 levels deep"),
+        ("a: " + "x" * 1_000_001, "run.yaml: 1000004 bytes, expected at most 1000000"),
     ],
 )
 def test_a_file_that_is_no_plain_yaml_is_refused_with_the_place(tmp_path: Path, text: str, said: str) -> None:

@@ -27,6 +27,7 @@ from accel_det.data.decode import image_header
 from accel_det.data.defects import Findings
 from accel_det.data.formats import arrow_objects, hub, json_lines
 from accel_det.data.formats.raw import UNKNOWN_SIDE, RawSplit, SplitSource, StreamedImages
+from accel_det.data.lines import in_one_line
 from accel_det.data.progress import shown
 from accel_det.data.shards import (
     DatasetShards,
@@ -71,11 +72,12 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
         ValueError: there are no shards, one of them cannot be read, or the columns are others.
     """
     found = _find(source, split)
-    index = _index(source, found)
-    features = datasets.Features.from_arrow_schema(index.table.schema)
-    objects, classes = arrow_objects.read_objects(
-        index.table.column("objects"), features["objects"], where=source.root, findings=findings
-    )
+    with arrow_objects.expected_kinds(source.root):
+        index = _index(source, found)
+        features = datasets.Features.from_arrow_schema(index.table.schema)
+        objects, classes = arrow_objects.read_objects(
+            index.table.column("objects"), features["objects"], where=source.root, findings=findings
+        )
     names = index.table.column("name").to_pylist()
     shards = _names_of_shards(found, index.lengths)
     return RawSplit(
@@ -160,7 +162,7 @@ def _built(source: SplitSource, split: str, path: str, **arguments: Any) -> _Sou
         known = builder.config.data_files or {}
     except Exception as error:  # network, cache, names, credentials: the library raises nearly anything
         raise ValueError(
-            f"set {source.name!r}: {source.root!r} cannot be streamed: {type(error).__name__}: {error}; correct `root` or "
+            f"set {source.name!r}: {source.root!r} cannot be streamed: {in_one_line(error)}; correct `root` or "
             "`annotations`"
         ) from error
     if split not in known:
@@ -217,7 +219,10 @@ def _parquet_rows(source: SplitSource, file: str) -> pa.Table:
     missing = [column for column in ("image", "objects") if column not in schema.names]
     if missing:
         raise Refusal(f"set {source.name!r}: {file} has the columns {schema.names}, without {missing}")
-    paths = "image.path" if schema.field("image").type.get_field_index("path") >= 0 else None
+    kind = schema.field("image").type
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        raise Refusal(f"set {source.name!r}: {file} has {kind} in the column image, where structs with bytes belong")
+    paths = "image.path" if kind.get_field_index("path") >= 0 else None
     sized = all(side in schema.names for side in _SIDES)
     wanted = ["objects", *(_SIDES if sized else ()), *([paths] if paths else [])]
     table = opened.read(columns=wanted)
@@ -320,7 +325,8 @@ def _undecoded(source: SplitSource, found: _Source) -> tuple[datasets.IterableDa
         if dataset.features is None:
             dataset = dataset._resolve_features()
     except Exception as error:
-        raise ValueError(f"set {source.name!r}: {source.root!r}: {type(error).__name__}: {error}") from error
+        shards = f"{found.files[0]}{f' and {len(found.files) - 1} more' if found.files[1:] else ''}"
+        raise ValueError(f"{shards}: cannot be read as shards: {in_one_line(error)}; restore them") from error
     features = dataset.features
     as_json = isinstance(found.builder, Json)
     can_be = json_lines.holds_images if as_json else lambda feature: isinstance(feature, datasets.Image)
