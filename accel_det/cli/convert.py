@@ -7,7 +7,7 @@ from pathlib import Path
 from accel_det.cli import compose_detection
 from accel_det.cli.failures import DONE, answer
 from accel_det.config.load import load_detection
-from accel_det.data.convert import PLAN, WRITERS, convert
+from accel_det.data.convert import PLAN, WRITERS, convert, require_free
 from accel_det.engine.console import Console
 
 
@@ -22,6 +22,7 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(
             f"--to is {options.to}, expected one of {', '.join(WRITERS)}; `accel-det prepare` writes the Hub's convention"
         )
+    require_free(options.folder)
     config = load_detection(options.config, overrides)
     console = Console(speaks=True, to_stderr=options.json)
     tables = compose_detection.open_tables(config)

@@ -89,12 +89,21 @@ def _require_classes(classes: tuple[str, ...], writer: Writer, *, to: str) -> No
         )
 
 
+def require_free(folder: Path) -> None:
+    """Refuse a folder that is neither empty nor of a conversion, before data are opened for it.
+
+    Raises:
+        ValueError: it is such a one, or a file.
+    """
+    if folder.exists() and not (folder / PLAN).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: is neither an empty folder nor an interrupted conversion; choose another one")
+
+
 def _agree(folder: Path, plan: dict[str, object]) -> None:
     """The folder must be empty, or of the same plan."""
+    require_free(folder)
     file = folder / PLAN
     text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
-    if not file.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: is neither an empty folder nor an interrupted conversion; choose another one")
     if file.exists() and file.read_bytes() != text.encode():
         raise ValueError(
             f"{folder}: holds a conversion of other data, or to another format ({PLAN} differs); choose another folder, or "
