@@ -19,6 +19,7 @@ MOST_ZOOM = 10.0
 LONGEST_SIDE_PX = 1000
 MOST_CORNERS = 1000
 LEAST_CORNERS = 8
+LEAST_SHARE = 0.25
 
 
 def admit_motion(motion: NDArray[np.floating], *, frame: int) -> Floats:
@@ -85,7 +86,8 @@ class CameraMotion:
             objects: (N, 4) xyxy, boxes of what moves by itself in it, and is looked away from.
 
         Returns:
-            (2, 3) affine map of x and y; None for a first frame, or where fewer than 8 corners agree, as without texture.
+            (2, 3) affine map of x and y; None for a first frame, or where fewer than 8 or a quarter of the corners agree, as
+            without texture or after a cut.
 
         Raises:
             ValueError: the frame has another size than the one before.
@@ -120,9 +122,10 @@ def _common_motion(before: Grey, after: Grey, *, background: Grey) -> Floats | N
         return None
     motion: Any
     motion, agrees = cv2.estimateAffinePartial2D(corners[kept], followed[kept], method=cv2.RANSAC)
-    if motion is None or agrees.sum() < LEAST_CORNERS:
+    if motion is None or agrees.sum() < max(LEAST_CORNERS, LEAST_SHARE * kept.sum()):
         return None
-    return np.asarray(motion, dtype=np.float64) * (1, 1, shrink)
+    found: Floats = np.asarray(motion, dtype=np.float64) * (1, 1, shrink)
+    return found if 1 / MOST_ZOOM <= _scale(found) <= MOST_ZOOM else None
 
 
 def _background(shape: tuple[int, ...], objects: Floats) -> Grey:

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -121,7 +121,7 @@ class TrackerSettings:
         self._expect("reported_box", "filtered or detected", lambda value: value in ("filtered", "detected"))
         self._expect_combinations()
 
-    def _expect(self, name: str, expected: str, holds: Any) -> None:
+    def _expect(self, name: str, expected: str, holds: Callable[[Any], bool]) -> None:
         value = getattr(self, name)
         if value is not None and not holds(value):
             raise ValueError(f"{name}: expected {expected}, got {value!r}")

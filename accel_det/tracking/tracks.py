@@ -149,7 +149,7 @@ class Tracks:
             votes = np.zeros((len(self), len(classes)))
             votes[:, np.searchsorted(classes, self._classes)] = self.rows.votes
             self.rows, self._classes = self.rows._replace(votes=votes), classes
-        self.rows.votes[tracks, np.searchsorted(self._classes, taken.labels)] += taken.scores
+        self.rows.votes[tracks, np.searchsorted(self._classes, taken.labels)] += np.maximum(taken.scores, kalman.TINY)
 
     def _walk_the_gap(self, tracks: Indices, measured: Floats) -> None:
         """Run the filter of tracks that were missed from their last detection to this one along a straight line.

@@ -61,6 +61,13 @@ def test_a_frame_without_texture_tells_nothing_and_the_next_one_starts_anew() ->
     np.testing.assert_allclose(camera.estimate(painted, NO_OBJECTS), turned(0, 1, 0, 0), atol=1e-3)
 
 
+def test_a_cut_to_another_scene_is_no_motion() -> None:
+    for seed in range(10):
+        camera = CameraMotion()
+        camera.estimate(texture(240, 320, seed), NO_OBJECTS)
+        assert camera.estimate(texture(240, 320, seed + 100), NO_OBJECTS) is None
+
+
 def test_the_same_frames_give_the_same_motion_bit_for_bit() -> None:
     before = texture(240, 320)
     after = cv2.warpAffine(before, turned(0.02, 1.0, 3, 1), (320, 240))

@@ -111,6 +111,9 @@ def test_the_class_is_a_vote_weighted_by_scores_and_not_that_of_the_birth() -> N
         assert found.labels.tolist() == [max(votes, key=lambda one: votes[one])]
         assert found.scores.tolist() == [score]
     assert found.labels.tolist() == [4]
+    unsure = tracker_of(n_init=1, min_confidence=0.0)
+    assert unsure.update(frame_of(BOX, score=1.0, label=1)).labels.tolist() == [1]
+    assert unsure.update(frame_of(BOX, FAR, score=0.0, label=5)).labels.tolist() == [5, 5], "a score of 0 is a vote too"
 
 
 def test_the_box_is_filtered_unless_that_of_the_detection_is_wanted() -> None:

@@ -57,7 +57,9 @@ def test_settings_for_fast_cars_raise_hota_from_052_to_084() -> None:
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_the_published_noise_follows_no_car_that_moves_by_one_and_a_half_times_its_height_between_frames(name: str) -> None:
+def test_the_published_noise_follows_no_car_that_moves_by_one_and_a_half_times_its_height_between_frames(
+    name: str,
+) -> None:
     """Its track is tentative, has no speed yet, and overlaps nothing in the next frame."""
     truth = read_truth(shared_data("tracking/kit") / name / "gt" / "gt.txt")
     center = truth.boxes[:, :2] + truth.boxes[:, 2:] / 2
