@@ -15,7 +15,7 @@ from accel_det.video.footage import VideoFile, require_pixels
 
 RUN = Path("runs/street-tracking")
 DETECTOR, REID = Path("runs/street"), Path("runs/street-people")
-SETTINGS = "configs/demo/street_tracker.yaml"
+SETTINGS = "trackers/street.yaml"
 FRAMES = 120
 # Cameras and streets that no network was trained on; each looks at a sidewalk, where people hide one another.
 FOOTAGE = {"noon": ("101", "0"), "square": ("102", "4"), "corner": ("103", "8")}

@@ -28,7 +28,7 @@ def read_settings(preset: str | None, file: Path | None, overrides: Sequence[str
     if file is not None:
         if not file.is_file():
             raise ConfigError(f"{file}: no such file; --settings takes YAML with lines such as `max_age: 30`")
-        values = {str(key): value for key, value in read_mapping(file).items()}
+        values = {str(key): _plain(value) for key, value in read_mapping(file).items()}
     named = values.pop("preset", None)
     chosen = str(preset or named or "deepsort")
     _settings(values, chosen, place=f"{file}: ")
@@ -107,5 +107,9 @@ def _given(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    value = yaml.safe_load(text)
+    return _plain(yaml.safe_load(text))
+
+
+def _plain(value: object) -> object:
+    """`none` says so in a file and on the command line, as it does in what `--keys` prints."""
     return None if value == "none" else value

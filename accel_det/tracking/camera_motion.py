@@ -3,12 +3,12 @@
 Letters: T tracks, H and W height and width of a frame in pixels.
 """
 
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accel_det.opencv import cv2_module
 from accel_det.tracking import kalman
 from accel_det.tracking.kalman import States
 
@@ -71,10 +71,7 @@ class CameraMotion:
     """
 
     def __init__(self) -> None:
-        if find_spec("cv2") is None:
-            raise ValueError(
-                "camera motion needs OpenCV, which is not installed: pip install 'accel_det[video]', or track without it"
-            )
+        self._cv2 = cv2_module("camera motion")
         self._before: Grey | None = None
         self._objects = np.zeros((0, 4))
 
@@ -92,8 +89,7 @@ class CameraMotion:
         Raises:
             ValueError: the frame has another size than the one before.
         """
-        import cv2
-
+        cv2 = self._cv2
         grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         before, away = self._before, self._objects
         if before is not None and before.shape != grey.shape:
@@ -101,26 +97,23 @@ class CameraMotion:
                 f"camera motion: the frame is {_size(grey)} pixels, and the one before was {_size(before)}"
             )
         self._before, self._objects = grey, np.asarray(objects, dtype=np.float64)
-        return None if before is None else _common_motion(before, grey, background=_background(before.shape, away))
+        return None if before is None else _common_motion(cv2, before, grey, background=_background(before.shape, away))
 
 
-def _common_motion(before: Grey, after: Grey, *, background: Grey) -> Floats | None:
+def _common_motion(cv2: Any, before: Grey, after: Grey, *, background: Grey) -> Floats | None:
     """(2, 3) map of the background's pixels, or None where it cannot be told. Large frames are looked at in a smaller size."""
-    import cv2
-
     shrink = -(-max(before.shape) // LONGEST_SIDE_PX)
     first, second = (
         cv2.resize(g, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA) for g in (before, after)
     )
     mask = cv2.resize(background, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_NEAREST)
-    corners: Any = cv2.goodFeaturesToTrack(first, MOST_CORNERS, 0.01, 5, mask=mask)
+    corners = cv2.goodFeaturesToTrack(first, MOST_CORNERS, 0.01, 5, mask=mask)
     if corners is None:
         return None
     followed, is_found, _ = cv2.calcOpticalFlowPyrLK(first, second, corners, np.zeros_like(corners))
     kept = is_found[:, 0] == 1
     if kept.sum() < LEAST_CORNERS:
         return None
-    motion: Any
     motion, agrees = cv2.estimateAffinePartial2D(corners[kept], followed[kept], method=cv2.RANSAC)
     if motion is None or agrees.sum() < max(LEAST_CORNERS, LEAST_SHARE * kept.sum()):
         return None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from accel_det.data.decode import decode
 from accel_det.metrics.mot_files import read_sequence_info
-from accel_det.video.opencv import cv2_module
+from accel_det.opencv import cv2_module
 
 SOURCES_HELP = "video file, folder of images, MOTChallenge sequence or folder of them, or camera:0"
 
@@ -97,7 +97,7 @@ class VideoFile:
     """
 
     def __init__(self, file: Path) -> None:
-        cv2 = cv2_module()
+        cv2 = cv2_module("video")
         self._file = file
         self._capture = cv2.VideoCapture(str(file))
         if not self._capture.isOpened():
@@ -132,7 +132,7 @@ class Camera:
     """
 
     def __init__(self, number: int) -> None:
-        cv2 = cv2_module()
+        cv2 = cv2_module("video")
         self._capture = cv2.VideoCapture(number)
         if not self._capture.isOpened():
             raise ValueError(f"camera:{number}: no such camera, or it is in use; `ls /dev/video*` lists those of Linux")

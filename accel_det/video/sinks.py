@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from accel_det.metrics.mot_files import MotBoxes, boxes_of, boxes_text
+from accel_det.opencv import cv2_module
 from accel_det.tracking.frames import FrameTracks
 from accel_det.video.annotate import Annotator
 from accel_det.video.footage import VideoFrame, require_pixels
-from accel_det.video.opencv import cv2_module
 
 _ROWS_PER_GROUP = 16_384
 _FOURCC = {".mp4": "mp4v", ".webm": "VP80"}
@@ -150,7 +150,7 @@ class AnnotatedVideo:
             self._beside.replace(self._file)
 
     def _open(self, height: int, width: int) -> Any:
-        cv2 = cv2_module()
+        cv2 = cv2_module("video")
         code = cv2.VideoWriter_fourcc(*_FOURCC[self._file.suffix])
         writer = cv2.VideoWriter(str(self._beside), code, self._frames_per_s, (width, height))
         if not writer.isOpened():

@@ -103,5 +103,7 @@ def test_an_image_that_cannot_be_read_is_named_when_its_turn_comes(tmp_path: Pat
 def test_without_opencv_a_video_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_video(tmp_path / "walk.mp4")
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ValueError, match=r"video needs OpenCV: `pip install 'accel_det\[video\]'`"):
+    with pytest.raises(
+        ValueError, match=r"video needs OpenCV, which is not installed: pip install 'accel_det\[video\]'"
+    ):
         open_footage([str(file)])
