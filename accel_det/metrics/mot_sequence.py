@@ -4,6 +4,7 @@ Letters: T boxes of the truth, R boxes of the results, P pairs of overlapping bo
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ _DISTRACTOR_IOU = 0.5
 _PAIRS_AT_ONCE = 2**16
 
 
-class MotRule(NamedTuple):
+@dataclass(frozen=True)
+class MotRule:
     """What is evaluated, and how.
 
     Attributes:
@@ -31,9 +33,12 @@ class MotRule(NamedTuple):
         preprocess: do as MOTChallenge does since MOT16: count `classes` alone, and leave out results that lie on
             distractors. Truth without classes stays as it is. Off, boxes of all classes count.
         classes: of the truth, that count.
-        distractors: classes of the truth that nobody has to find; results on them are no mistakes.
+        distractors: classes of the truth that nobody has to find, unless they count; results on them are no mistakes.
         min_visibility: boxes of the truth that are in sight with a smaller share are treated as distractors; 0 is the
             challenge's own rule.
+
+    Raises:
+        ValueError: a number out of range, or no class.
     """
 
     iou: float = 0.5
@@ -41,6 +46,14 @@ class MotRule(NamedTuple):
     classes: tuple[int, ...] = (PEDESTRIAN,)
     distractors: tuple[int, ...] = DISTRACTORS
     min_visibility: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.iou <= 1:
+            raise ValueError(f"iou is {self.iou}, expected above 0 and up to 1; 0.5 is usual")
+        if not 0 <= self.min_visibility <= 1:
+            raise ValueError(f"min_visibility is {self.min_visibility}, expected 0 to 1; 0 is MOTChallenge's own rule")
+        if self.preprocess and not self.classes:
+            raise ValueError("classes is empty, expected at least one class of the truth, such as 1 for pedestrians")
 
 
 class Tracks(NamedTuple):
@@ -91,9 +104,8 @@ def compare(truth: MotTruth, found: MotBoxes, rule: MotRule) -> TrackedSequence:
     Boxes whose flag is 0 are left out of the truth; results on them count, as in TrackEval.
 
     Raises:
-        ValueError: a rule that makes no sense, an identity twice in a frame, or a box that is none.
+        ValueError: an identity twice in a frame, or a box that is none.
     """
-    _check_rule(rule)
     for what, side in (("truth", truth), ("results", found)):
         _check_boxes(what, side.frames, side.ids, side.boxes)
     truth_order, order = np.lexsort((truth.ids, truth.frames)), np.lexsort((found.ids, found.frames))
@@ -118,12 +130,12 @@ def compare(truth: MotTruth, found: MotBoxes, rule: MotRule) -> TrackedSequence:
 
 def _roles(truth: MotTruth, rule: MotRule) -> tuple[Flags, Flags]:
     """(T,) boxes that are to be found, and (T,) boxes on which results are no mistakes."""
-    distracting = np.zeros(len(truth.frames), dtype=np.bool_)
     if not rule.preprocess or truth.classes is None or truth.visibility is None:
-        return truth.counted, distracting
+        return truth.counted, np.zeros(len(truth.frames), dtype=np.bool_)
     hidden = (truth.visibility >= 0) & (truth.visibility < rule.min_visibility)
-    distracting |= np.isin(truth.classes, rule.distractors) | hidden
-    return truth.counted & np.isin(truth.classes, rule.classes) & ~hidden, distracting
+    of_class = np.isin(truth.classes, rule.classes)
+    distracting = hidden | (np.isin(truth.classes, rule.distractors) & ~of_class)
+    return truth.counted & of_class & ~hidden, distracting
 
 
 def _tracks(frames: Integers, ids: Integers) -> Tracks:
@@ -166,18 +178,6 @@ def _iou(first: Floats, second: Floats) -> Floats:
     union = area + other_area - common
     found: Floats = common / np.where(union > EPSILON, union, 1)
     return found
-
-
-def _check_rule(rule: MotRule) -> None:
-    if not 0 < rule.iou <= 1:
-        raise ValueError(f"iou is {rule.iou}, expected above 0 and up to 1; 0.5 is usual")
-    if not 0 <= rule.min_visibility <= 1:
-        raise ValueError(f"min_visibility is {rule.min_visibility}, expected 0 to 1; 0 is MOTChallenge's own rule")
-    if rule.preprocess and not rule.classes:
-        raise ValueError("classes is empty, expected at least one class of the truth, such as 1 for pedestrians")
-    both = sorted(set(rule.classes) & set(rule.distractors))
-    if rule.preprocess and both:
-        raise ValueError(f"class {both[0]} is in classes and in distractors, expected it in one of them; choose")
 
 
 def _check_boxes(what: str, frames: Integers, ids: Integers, boxes: Floats) -> None:
