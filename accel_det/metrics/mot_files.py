@@ -18,8 +18,9 @@ from accel_det.metrics.detection import Flags, Floats, Integers
 
 MOST_FRAMES = 10**7
 """Longer than four days of 25 frames a second: a larger number is no frame."""
+MOST_PX = 1e7
+"""No coordinate is larger, nor lower than its opposite."""
 _MOST_ID = 2**31 - 1
-_MOST_PX = 1e7
 _FIRST_PX = np.array([1.0, 1.0, 0.0, 0.0])
 
 
@@ -98,10 +99,10 @@ _FRAME = _Column("frame", 1, MOST_FRAMES, whole=True)
 _ID = _Column("id", 0, _MOST_ID, whole=True)
 _ANY_ID = _Column("id", -_MOST_ID, _MOST_ID, whole=True)
 _BOX = (
-    _Column("left", -_MOST_PX, _MOST_PX),
-    _Column("top", -_MOST_PX, _MOST_PX),
-    _Column("width", 0, _MOST_PX),
-    _Column("height", 0, _MOST_PX),
+    _Column("left", -MOST_PX, MOST_PX),
+    _Column("top", -MOST_PX, MOST_PX),
+    _Column("width", 0, MOST_PX),
+    _Column("height", 0, MOST_PX),
 )
 _SCORE = _Column("confidence", -1e9, 1e9)
 _FLAG = _Column("flag", 0, 1, whole=True)
@@ -263,8 +264,8 @@ def read_sequence_info(file: Path) -> SequenceInfo:
         name=text("name"),
         num_frames=int(number("seqLength", MOST_FRAMES)),
         frame_rate=number("frameRate", 1e6, whole=False),
-        width_px=int(number("imWidth", _MOST_PX)),
-        height_px=int(number("imHeight", _MOST_PX)),
+        width_px=int(number("imWidth", MOST_PX)),
+        height_px=int(number("imHeight", MOST_PX)),
         image_folder=file.parent / text("imDir"),
         image_suffix=text("imExt"),
     )

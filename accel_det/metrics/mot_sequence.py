@@ -12,7 +12,7 @@ import numpy as np
 
 from accel_det.metrics.detection import Flags, Floats, Integers
 from accel_det.metrics.mot_assignment import assign
-from accel_det.metrics.mot_files import MotBoxes, MotTruth, first_repeat
+from accel_det.metrics.mot_files import MOST_PX, MotBoxes, MotTruth, first_repeat
 
 PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)
@@ -22,6 +22,8 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 _DISTRACTOR_IOU = 0.5
 _PAIRS_AT_ONCE = 2**16
+# More than is lost where so many frames are laid side by side that float64 has no place for every digit.
+_MARGIN_PX = 1.0
 
 
 @dataclass(frozen=True)
@@ -145,18 +147,41 @@ def _tracks(frames: Integers, ids: Integers) -> Tracks:
 
 def _overlapping(frames: Integers, boxes: Floats, found_frames: Integers, found_boxes: Floats) -> Pairs:
     """All pairs of one frame with an overlap; both sides are ascending by frame."""
-    firsts = np.searchsorted(found_frames, frames, side="left")
-    counts = np.searchsorted(found_frames, frames, side="right") - firsts
-    corners, found_corners = (np.concatenate((b[:, :2], b[:, :2] + b[:, 2:]), axis=1) for b in (boxes, found_boxes))
     parts = [Pairs(*(np.zeros(0, dtype=np.int64),) * 3, np.zeros(0))]
+    corners, found_corners = (np.concatenate((b[:, :2], b[:, :2] + b[:, 2:]), axis=1) for b in (boxes, found_boxes))
+    firsts, counts, order = _candidates(frames, corners, found_frames, found_corners)
     for rows in _portions(counts):
         truth = np.repeat(np.arange(len(frames))[rows], counts[rows])
         ends = np.cumsum(counts[rows])
-        found = np.arange(len(truth)) + np.repeat(firsts[rows] - (ends - counts[rows]), counts[rows])
+        found = order[np.arange(len(truth)) + np.repeat(firsts[rows] - (ends - counts[rows]), counts[rows])]
         iou = _iou(corners[truth], found_corners[found])
         part = Pairs(frames[truth], truth, found, iou)
         parts.append(part.keep(iou > 0))
     return Pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _candidates(
+    frames: Integers, corners: Floats, found_frames: Integers, found_corners: Floats
+) -> tuple[Integers, Integers, Integers]:
+    """(T,) and (T,) first place and number of the results that may overlap a box, and (R,) results by place.
+
+    The frames are laid side by side, further apart than any box is wide, and the results sorted by their left side: what
+    begins left of a box by more than the widest result, or right of it, does not overlap it.
+    """
+    if not len(frames) or not len(found_frames):
+        return np.zeros(len(frames), dtype=np.int64), np.zeros(len(frames), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    sides = np.concatenate((corners[:, [0, 2]], found_corners[:, [0, 2]]))
+    widest = (found_corners[:, 2] - found_corners[:, 0]).max() + _MARGIN_PX
+    stride = np.ptp(sides) + 2 * widest
+    known = np.unique(found_frames)
+    place = np.searchsorted(known, frames)
+    shared = known[place.clip(max=len(known) - 1)] == frames
+    offset = place * stride
+    lefts = found_corners[:, 0] + np.searchsorted(known, found_frames) * stride
+    order = np.argsort(lefts, kind="stable")
+    firsts = np.searchsorted(lefts[order], corners[:, 0] + offset - widest)
+    counts = np.searchsorted(lefts[order], corners[:, 2] + offset + _MARGIN_PX) - firsts
+    return firsts, counts * shared, order
 
 
 def _portions(counts: Integers) -> Iterator[slice]:
@@ -185,12 +210,12 @@ def _check_boxes(what: str, frames: Integers, ids: Integers, boxes: Floats) -> N
         raise ValueError(
             f"{what}: frames {frames.shape}, ids {ids.shape}, boxes {boxes.shape}, expected (N,), (N,) and (N, 4)"
         )
-    flawed = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
+    flawed = ~((np.abs(boxes) <= MOST_PX).all(axis=1) & (boxes[:, 2:] >= 0).all(axis=1))
     if flawed.any():
         bad = int(np.flatnonzero(flawed)[0])
         raise ValueError(
-            f"{what}: frame {frames[bad]}, id {ids[bad]}: box {boxes[bad].tolist()}, expected finite left, top, width, "
-            "height, the last two at least 0; correct what produces it"
+            f"{what}: frame {frames[bad]}, id {ids[bad]}: box {boxes[bad].tolist()}, expected left, top, width, height "
+            f"up to {MOST_PX:.0f}, the last two at least 0; correct what produces it"
         )
     repeat = first_repeat(frames, ids)
     if repeat is not None:

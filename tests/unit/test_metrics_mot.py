@@ -198,6 +198,21 @@ def test_portions_of_pairs_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert score(truth, found) == expected
 
 
+def test_a_box_that_covers_the_whole_range_and_frames_far_apart_change_no_other_match() -> None:
+    """The search for overlapping boxes lays frames side by side; here they are as wide as they may be."""
+    truth, found = random_sequence(3)
+    wide = np.array([[-1e7, -1e7, 1e7, 1e7]])
+    one = np.array([2**40])
+    far_truth = MotTruth(
+        *(np.concatenate(c) for c in zip(truth[:4], (one, one, wide, one > 0), strict=True)), None, None
+    )
+    far_found = MotBoxes(*(np.concatenate(c) for c in zip(found, (one, one, wide, one), strict=True)))
+    scores = score(far_truth, far_found)
+    plain = score(truth, found, MotRule(preprocess=False))
+    assert scores["TP"] == plain["TP"] + 1
+    assert (scores["FP"], scores["FN"], scores["IDSW"]) == (plain["FP"], plain["FN"], plain["IDSW"])
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
@@ -219,9 +234,11 @@ def test_boxes_that_make_no_sense_are_refused() -> None:
         mot_counts(truth, boxes_at([(1, 5, 0), (1, 5, 9)]))
     with pytest.raises(ValueError, match="truth: id 5 is in frame 1 twice"):
         mot_counts(truth_at([(1, 5, 0), (1, 5, 9)]), good)
-    with pytest.raises(ValueError, match=r"results: frame 1, id 5: box \[0.0, 0.0, -1.0, 10.0\], expected finite left"):
+    with pytest.raises(ValueError, match=r"results: frame 1, id 5: box \[0.0, 0.0, -1.0, 10.0\], expected left"):
         mot_counts(truth, boxes_at([(1, 5, 0)], width=-1))
     with pytest.raises(ValueError, match=r"results: frame 1, id 5: box \[nan, 0.0"):
         mot_counts(truth, boxes_at([(1, 5, math.nan)]))
+    with pytest.raises(ValueError, match="expected left, top, width, height up to 10000000, the last two at least 0"):
+        mot_counts(truth, boxes_at([(1, 5, 1.1e7)]))
     with pytest.raises(ValueError, match=r"results: frames \(2,\), ids \(1,\), boxes \(2, 4\), expected"):
         mot_counts(truth, good._replace(ids=good.ids[:1]))
