@@ -7,7 +7,7 @@ DEMO := runs/street
 # Workers of the test runner; each test process uses one thread.
 JOBS ?= 2
 
-.PHONY: help demo demo-reid test slow lint types check bench clean
+.PHONY: help demo demo-reid demo-track test slow lint types check bench clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1  /p' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(READY) ## train on the synthetic street, evaluate, predict on new scenes
 
 demo-reid: $(READY) ## learn to recognise people of the synthetic street; under 5 minutes on 2 cores
 	$(BIN)/python scripts/demo_reid.py
+
+demo-track: $(READY) ## follow people through footage with both networks: HOTA, MOTA, IDF1; under 15 minutes on 2 cores
+	$(BIN)/python scripts/demo_track.py
 
 test: $(READY) ## the tests, under 12 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow"

@@ -14,7 +14,13 @@ from accel_det.engine.runtime import versions
 RESULTS = Path(__file__).parent / "results"
 
 
-def interleave(steps_of: Mapping[str, Callable[[], None]], *, rounds: int, steps: int) -> dict[str, list[float]]:
+def interleave(
+    steps_of: Mapping[str, Callable[[], None]],
+    *,
+    rounds: int,
+    steps: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds per step of each, one value a round; the order within a round alternates."""
     for step in steps_of.values():
         for _ in range(3):
@@ -23,11 +29,11 @@ def interleave(steps_of: Mapping[str, Callable[[], None]], *, rounds: int, steps
     for number in range(rounds):
         names = list(steps_of) if number % 2 else list(reversed(steps_of))
         for name in names:
-            started = time.perf_counter()
+            started = clock()
             for _ in range(steps):
                 steps_of[name]()
             synchronize()
-            seconds[name].append((time.perf_counter() - started) / steps)
+            seconds[name].append((clock() - started) / steps)
     return seconds
 
 

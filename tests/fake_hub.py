@@ -1,4 +1,4 @@
-"""A small hub on the loopback, in memory: what pushing and fetching a model needs, and faults on request.
+"""A small hub on the loopback, in memory: what pushing and fetching a model or a data set needs, and faults on request.
 
 It speaks the HTTP protocol of the Hugging Face Hub without Xet: make a repository, check the card, ask how to upload,
 send large files, commit; list and fetch. A commit is one revision: a dictionary of path to bytes.
@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 Json = Any
+_LARGE = (".safetensors", ".parquet", ".tar")
 
 
 @dataclass
@@ -54,6 +55,7 @@ class FakeHub:
     Attributes:
         token: what a writer must send, None for anyone.
         faults: of which the first that matches is applied.
+        repositories: by owner/name; those of data sets by datasets/owner/name.
         requests: "METHOD /path" of all that came.
     """
 
@@ -190,25 +192,28 @@ class _Handler(BaseHTTPRequestHandler):
             return self._create(json.loads(body))
         if parts[:2] == ["api", "validate-yaml"]:
             return 200, {"warnings": [], "errors": []}, {}, b""
-        if parts[:2] == ["api", "models"]:
-            return self._model("/".join(parts[2:4]), parts[4:], body)
+        if parts[:2] in (["api", "models"], ["api", "datasets"]):
+            repo = "/".join(parts[2:4] if parts[1] == "models" else parts[1:4])
+            return self._repository(repo, parts[4:], body)
         if path.endswith(".git/info/lfs/objects/batch"):
             return 200, {"transfer": "basic", "objects": self._batch(json.loads(body))}, {}, b""
         if parts[0] == "large":
             return self._large(parts[1], body)
-        if len(parts) > 3 and parts[2] == "resolve":
-            return self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+        if parts[2:3] == ["resolve"] or parts[3:4] == ["resolve"]:
+            at = parts.index("resolve")
+            return self._file("/".join(parts[:at]), parts[at + 1], "/".join(parts[at + 2 :]))
         return 404, {"error": f"no such page {path}"}, {}, b""
 
     def _create(self, request: Json) -> tuple[int, Json, dict[str, str], bytes]:
         repo = f"{request['organization']}/{request['name']}"
+        repo = f"datasets/{repo}" if request.get("type") == "dataset" else repo
         url = f"{self.hub.address}/{repo}"
         if repo in self.hub.repositories:
             return 409, {"error": "You already created this model repo", "url": url}, {}, b""
         self.hub.repositories[repo] = Repository(private=request.get("visibility") == "private")
         return 200, {"url": url}, {}, b""
 
-    def _model(self, repo: str, rest: list[str], body: bytes) -> tuple[int, Json, dict[str, str], bytes]:
+    def _repository(self, repo: str, rest: list[str], body: bytes) -> tuple[int, Json, dict[str, str], bytes]:
         if repo not in self.hub.repositories:
             return 404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"}, b""
         files = self.hub.head(repo)
@@ -218,12 +223,27 @@ class _Handler(BaseHTTPRequestHandler):
         if rest[:1] == ["commit"]:
             return self._commit(repo, body)
         if rest[:1] == ["tree"]:
-            return 200, [self._entry(path, data) for path, data in files.items()], {}, b""
+            return 200, self._tree(files, "/".join(rest[2:])), {}, b""
         siblings = [{"rfilename": path} for path in files]
         return 200, {"id": repo, "sha": revision_name(files), "siblings": siblings, "private": True}, {}, b""
 
+    def _tree(self, files: dict[str, bytes], folder: str) -> list[Json]:
+        """The files below a folder, "" for all, or where that is not asked for its files and folders."""
+        prefix = f"{folder}/" if folder else ""
+        below = {path.removeprefix(prefix): data for path, data in files.items() if path.startswith(prefix)}
+        if "recursive=true" in self.path.lower():
+            return [self._entry(prefix + path, data) for path, data in below.items()]
+        folders = {path.partition("/")[0] for path in below if "/" in path}
+        return [
+            *(self._entry(prefix + path, data) for path, data in below.items() if "/" not in path),
+            *(
+                {"type": "directory", "path": prefix + name, "size": 0, "oid": blob_name(name.encode())}
+                for name in folders
+            ),
+        ]
+
     def _upload_mode(self, entry: Json, files: dict[str, bytes]) -> Json:
-        large = entry["path"].endswith(".safetensors")
+        large = entry["path"].endswith(_LARGE)
         answer = {"path": entry["path"], "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
         if entry["path"] in files:
             data = files[entry["path"]]
@@ -232,7 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _entry(self, path: str, data: bytes) -> Json:
         entry = {"type": "file", "path": path, "size": len(data), "oid": blob_name(data)}
-        if path.endswith(".safetensors"):
+        if path.endswith(_LARGE):
             entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
         return entry
 
@@ -263,6 +283,8 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
                 files[value["path"]] = self.hub.large_files[value["oid"]]
+            elif entry["key"] == "deletedFile":
+                del files[value["path"]]
         found = self.hub.repositories[repo]
         found.revisions.append(files)
         found.messages.append(message)

@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         console.say(line)
     if options.all:
         for defect in report.defects:
-            console.say(f"  {defect.kind}: {defect.file}, {defect.record}: {defect.value}")
+            console.say(f"  {defect.kind}: {defect.place}: {defect.value}")
     verdict = "stops the run" if report.stops else "nothing stops a run"
     console.say(f"{len(report.defects)} finding(s): {verdict}")
     if options.json:

@@ -275,6 +275,7 @@ def set_specs(config: Config) -> dict[str, SetSpec]:
             accept=_accepted(section, skip=config.data.on_bad_image == "skip", name=name),
             parameters=section.parameters,
             streaming=config.data.streaming,
+            storage=section.storage,
         )
         for name, section in config.data.sets.items()
     }

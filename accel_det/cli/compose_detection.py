@@ -31,7 +31,7 @@ from accel_det.data.formats.raw import StreamedImages
 from accel_det.data.loaders import TrainingStream
 from accel_det.data.order import Draw, Share
 from accel_det.data.records import DetectionTable
-from accel_det.data.sources import open_split
+from accel_det.data.sources import SetSpec, open_split
 from accel_det.data.stream_feed import StreamFeed, evaluation_feed
 from accel_det.data.transforms import Augmentation, ResizeRule
 from accel_det.draws import mix
@@ -53,7 +53,7 @@ _COMPANIONS = 15
 
 def open_tables(config: DetectionConfig, *, read_images: bool = False) -> Tables[DetectionTable]:
     """Open both splits, and find what is wrong with them."""
-    sets = set_specs(config)
+    sets = _sets(config)
     train, found = open_split(sets, config.data.train, classes=config.data.classes)
     val, more = open_split(sets, config.data.val, classes=config.data.classes or train.classes)
     report = check_tables(train, val, [*found, *more], read_images=read_images)
@@ -64,10 +64,21 @@ def open_tables(config: DetectionConfig, *, read_images: bool = False) -> Tables
 
 def open_validation(config: DetectionConfig, classes: tuple[str, ...]) -> DetectionTable:
     """Open the evaluation split alone, with the classes that a network knows."""
-    sets = set_specs(config)
+    sets = _sets(config)
     table, found = open_split(sets, config.data.val, classes=classes)
     check_tables(table, None, found, read_images=False).require()
     return turns.with_proposals(config, "val", table)
+
+
+def _sets(config: DetectionConfig) -> dict[str, SetSpec]:
+    """The data sets by name, with the keys that only sets of this task have."""
+    return {
+        name: spec._replace(
+            holdout_group=config.data.sets[name].holdout_group,
+            holdout_stratified=config.data.sets[name].holdout_stratified,
+        )
+        for name, spec in set_specs(config).items()
+    }
 
 
 def resize_rule(config: DetectionConfig) -> ResizeRule:

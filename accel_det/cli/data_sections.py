@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from accel_det.boxes import place
 from accel_det.cli import compose_detection, turns
@@ -17,6 +17,8 @@ from accel_det.config.detection import DetectionConfig
 from accel_det.data.anchors import find_anchors, fit_of, input_sizes
 from accel_det.data.box_images import EvaluationImages
 from accel_det.data.decode import decode
+from accel_det.data.inspection import remembered, twins_of
+from accel_det.data.near_duplicates import MAX_BITS, Twins
 from accel_det.data.order import Draw
 from accel_det.data.records import DetectionTable
 from accel_det.draws import mix
@@ -24,7 +26,7 @@ from accel_det.models import zoo
 from accel_det.report.anchors import draw_anchors
 from accel_det.report.charts import Bars, Series, draw_bars, draw_histogram
 from accel_det.report.page import Picture, Section
-from accel_det.report.pictures import INK, MUTED, PAPER, class_color, draw_truth
+from accel_det.report.pictures import Caption, class_color, draw_truth, picture_table
 from accel_det.types import BoxTarget
 
 Split = Literal["train", "val"]
@@ -36,7 +38,7 @@ MAX_BARS = 40
 """Classes that are drawn; the table holds all of them."""
 
 _CELL_PX = 400
-_GAP_PX = 12
+_PAIRS_IN_A_ROW = 2
 _EPOCHS_SHOWN = 3
 _COLORS_SHOWN = 30
 
@@ -53,6 +55,7 @@ class Shown:
         split: Split,
         num_images: int,
         epoch: int,
+        near_duplicates: bool = True,
     ) -> None:
         self.config = config
         self.tables = {"train": tables.train, "val": tables.val}
@@ -60,6 +63,7 @@ class Shown:
         self.split = split
         self.num_images = num_images
         self.epoch = epoch
+        self._near_duplicates = near_duplicates and tables.train.streamed is None
         self.classes = tables.train.classes
 
     @property
@@ -71,6 +75,14 @@ class Shown:
         """By split, (N, 2) width and height of every object in pixels of the network's input."""
         rule = compose_detection.resize_rule(self.config)
         return {name: input_sizes(table, rule) for name, table in self.tables.items()}
+
+    @cached_property
+    def twins(self) -> Twins | None:
+        """Images of val that look like one of train; None where they are not looked for."""
+        if not self._near_duplicates:
+            return None
+        seen = {name: remembered(table) for name, table in self.tables.items()}
+        return twins_of(seen["val"], seen["train"])
 
     def saved(self, picture: Image.Image, name: str, *, width_px: int, caption: str = "") -> Picture:
         """Write a picture, for the page."""
@@ -170,9 +182,9 @@ def sizes(shown: Shown) -> Section:
     small = 100 * float((sides[0] < 8).mean()) if len(sides[0]) else 0.0
     text = [f"The side is the root of the area. {small:.1f} % of the training objects have a side below 8 px."]
     pictures = [
-        shown.saved(by_size, "object_sizes.png", width_px=380, caption="sizes of objects"),
-        shown.saved(by_aspect, "object_aspects.png", width_px=380, caption="aspects of objects"),
-        shown.saved(by_count, "objects_per_image.png", width_px=380, caption="objects per image"),
+        shown.saved(by_size, "object_sizes.png", width_px=360, caption="sizes of objects"),
+        shown.saved(by_aspect, "object_aspects.png", width_px=360, caption="aspects of objects"),
+        shown.saved(by_count, "objects_per_image.png", width_px=360, caption="objects per image"),
     ]
     return Section("Objects", text, pictures=pictures)
 
@@ -195,7 +207,44 @@ def anchors(shown: Shown) -> Section | None:
     return Section(
         "Anchors",
         text,
-        pictures=[shown.saved(picture, "anchors.png", width_px=640, caption="sizes of boxes, and anchors")],
+        pictures=[shown.saved(picture, "anchors.png", width_px=720, caption="sizes of boxes, and anchors")],
+    )
+
+
+def near_duplicates(shown: Shown) -> Section | None:
+    """Images of val beside those of train that they look like, the most alike first."""
+    if shown.twins is None:
+        return None
+    twins, number = shown.twins, len(shown.tables["val"])
+    count = len(twins.asked)
+    how = (
+        f"Hashes of 64 bits were compared, upright and mirrored; at most {MAX_BITS} differ where pictures look alike: "
+        "copies that were re-encoded, resized or brightened, and views of one scene. Crops and turned pictures are not found."
+    )
+    if not count:
+        return Section("Near-duplicates", ["No image of val looks like one of train.", how])
+    text = f"{count:,} of {number:,} images of val ({_percent(count / number)}) look like one of train"
+    text += f", {int(twins.mirrored.sum()):,} of them mirrored" if twins.mirrored.any() else ""
+    text += ". What is measured on them says little about new images."
+    pairs = np.argsort(twins.bits, kind="stable")[: shown.num_images].tolist()
+    rows, captions = [], []
+    for start in range(0, len(pairs), _PAIRS_IN_A_ROW):
+        images, names = [], []
+        for pair in pairs[start : start + _PAIRS_IN_A_ROW]:
+            for split, index, before in (
+                ("val", twins.asked[pair], ""),
+                ("train", twins.known[pair], twins.words(pair)),
+            ):
+                images.append(_of_file(shown, shown.tables[split], int(index)))
+                names.append(Caption(shown.tables[split].name(int(index)), before))
+        rows.append(images)
+        captions.append(names)
+    picture = picture_table(rows, ["val", "train"] * (len(rows[0]) // 2), captions, cell_px=_CELL_PX)
+    more = f"the {len(pairs)} most alike" if count > len(pairs) else ""
+    return Section(
+        "Near-duplicates",
+        [text, how],
+        pictures=[shown.saved(picture, "near_duplicates.jpg", width_px=picture.width * 3 // 4, caption=more)],
     )
 
 
@@ -206,7 +255,7 @@ def samples(shown: Shown) -> Section:
     epochs = range(shown.epoch, shown.epoch + _EPOCHS_SHOWN)
     heads = ["the file", *(f"epoch {epoch}" for epoch in epochs)] if training else ["the file", "the network's input"]
     rows = [_row(shown, draw) for draw in draws]
-    picture = _sheet(rows, heads, [_caption(shown, draw) for draw in draws])
+    picture = picture_table(rows, heads, [[_caption(shown, draw)] for draw in draws], cell_px=_CELL_PX)
     text = (
         f"The first images of epoch {shown.epoch}, and what the network gets: in that epoch, and in the ones after it. "
         "Boxes follow every change; dashed regions are ignored."
@@ -222,7 +271,14 @@ def samples(shown: Shown) -> Section:
     )
 
 
-SECTIONS: tuple[Callable[[Shown], Section | None], ...] = (splits, classes, sizes, anchors, samples)
+SECTIONS: tuple[Callable[[Shown], Section | None], ...] = (
+    splits,
+    classes,
+    sizes,
+    anchors,
+    near_duplicates,
+    samples,
+)
 """In the order of the page."""
 
 
@@ -245,12 +301,15 @@ def _first_draws(shown: Shown) -> list[Draw]:
 
 
 def _row(shown: Shown, draw: Draw) -> list[Image.Image]:
-    table = shown.table
-    pixels = decode(table.image_bytes(draw.index), name=table.name(draw.index)).permute(1, 2, 0).numpy()
-    cells = [_drawn(Image.fromarray(pixels), table.truth(draw.index), shown.classes)]
+    cells = [_of_file(shown, shown.table, draw.index)]
     for image, target in _inputs(shown, draw):
         cells.append(_drawn(image, target, shown.classes))
     return cells
+
+
+def _of_file(shown: Shown, table: DetectionTable, index: int) -> Image.Image:
+    pixels = decode(table.image_bytes(index), name=table.name(index)).permute(1, 2, 0).numpy()
+    return _drawn(Image.fromarray(pixels), table.truth(index), shown.classes)
 
 
 def _inputs(shown: Shown, draw: Draw) -> Iterator[tuple[Image.Image, BoxTarget]]:
@@ -273,29 +332,12 @@ def _drawn(image: Image.Image, target: BoxTarget, names: Sequence[str]) -> Image
     return draw_truth(image, target, classes=names, width_px=max(1, width_px))
 
 
-def _caption(shown: Shown, draw: Draw) -> str:
+def _caption(shown: Shown, draw: Draw) -> Caption:
     height, width = shown.table.size(draw.index)
     truth = shown.table.truth(draw.index)
     count = int((~truth.crowd).sum())
-    return f"{shown.table.name(draw.index)}   {width} x {height} px, {count} {'object' if count == 1 else 'objects'}"
-
-
-def _sheet(rows: Sequence[Sequence[Image.Image]], heads: Sequence[str], captions: Sequence[str]) -> Image.Image:
-    """Rows of cells under their heads, each row above its caption."""
-    font, small = ImageFont.load_default(size=20), ImageFont.load_default(size=16)
-    heights = [max(cell.height for cell in row) + 40 for row in rows]
-    sheet = Image.new("RGB", (_GAP_PX + len(heads) * (_CELL_PX + _GAP_PX), 48 + sum(heights)), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for column, head in enumerate(heads):
-        draw.text((_GAP_PX + column * (_CELL_PX + _GAP_PX), 24), head, INK, font, anchor="lm")
-    y = 48
-    for row, height, caption in zip(rows, heights, captions, strict=True):
-        for column, cell in enumerate(row):
-            left = _GAP_PX + column * (_CELL_PX + _GAP_PX) + (_CELL_PX - cell.width) // 2
-            sheet.paste(cell, (left, y + (height - 40 - cell.height) // 2))
-        draw.text((_GAP_PX, y + height - 26), caption, MUTED, small, anchor="lm")
-        y += height
-    return sheet
+    objects = "object" if count == 1 else "objects"
+    return Caption(shown.table.name(draw.index), f"{width} x {height} px, {count} {objects}")
 
 
 def _objects_per_image(table: DetectionTable) -> Ints:

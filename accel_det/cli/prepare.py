@@ -8,15 +8,16 @@ from pathlib import Path
 
 from accel_det.cli import compose_detection
 from accel_det.cli.compose import split_info
-from accel_det.cli.failures import DONE, answer
+from accel_det.cli.failures import DONE, HUB_FAILED, answer, complain
 from accel_det.config.detection import DetectionConfig
 from accel_det.config.load import load_detection
 from accel_det.data.prepare import SUFFIXES, Preparation, Shard, write_split
 from accel_det.data.records import DetectionTable
 from accel_det.engine.console import Console
 from accel_det.publish.data_card import SplitFacts, render_data_card
-
-MANIFEST = "prepared.json"
+from accel_det.publish.hub import Destination
+from accel_det.publish.layout import CARD
+from accel_det.publish.prepared import MANIFEST, push_prepared
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -29,6 +30,7 @@ def run(arguments: Sequence[str]) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {value}, expected at least 1")
+    to = None if options.push is None else Destination(options.push, private=not options.public, kind="dataset")
     config = load_detection(options.config, overrides)
     console = Console(speaks=True, to_stderr=options.json)
     tables = compose_detection.open_tables(config)
@@ -41,21 +43,28 @@ def run(arguments: Sequence[str]) -> int:
         shards = write_split(table, split, options.folder, how, workers=options.workers)
         facts[split] = _facts(config, split, table, shards)
         console.say(f"{split}: {facts[split].images} images, {facts[split].objects} objects in {len(shards)} shard(s)")
-    _write_about(options.folder, config, how, facts, classes=tables.train.classes)
+    _write_about(options.folder, config, how, facts, classes=tables.train.classes, place=options.push or ".")
     console.say(f"{options.folder}: stream it with format: hub, root: {options.folder} and data.streaming: true")
+    pushed = None if to is None else push_prepared(options.folder, to=to, message=f"Data of {config.name}")
     if options.json:
-        answer({"folder": str(options.folder), "splits": {split: one._asdict() for split, one in facts.items()}})
+        told = {"folder": str(options.folder), "splits": {split: one._asdict() for split, one in facts.items()}}
+        answer(told if pushed is None else {**told, "push": pushed._asdict()})
+    if pushed is not None and not pushed.ok:
+        complain(pushed.line())
+        return HUB_FAILED
+    if pushed is not None:
+        console.say(pushed.line())
     return DONE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="accel-det prepare",
-        usage="%(prog)s CONFIG FOLDER [--kind KIND] [--shard-mb N] [--max-side-px N] [--reencode] [--workers N] [--json] "
-        "[--section.key VALUE ...]",
+        usage="%(prog)s CONFIG FOLDER [--kind KIND] [--shard-mb N] [--max-side-px N] [--reencode] [--workers N] "
+        "[--push REPO [--private | --public]] [--json] [--section.key VALUE ...]",
         description="Write the images and boxes of a configuration as shards: parquet in the Hub's convention, which plain "
         "`datasets` opens, or tar files of WebDataset. What was interrupted goes on.",
-        epilog="exit codes: 0 done; 2 bad input; 3 defects in the data.",
+        epilog="exit codes: 0 done; 2 bad input, also defects of the data; 4 the Hub could not be reached or refused.",
         allow_abbrev=False,
     )
     parser.add_argument("config", nargs="?", help="YAML file of the run")
@@ -65,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-side-px", type=int, metavar="N", help="make larger images so large")
     parser.add_argument("--reencode", action="store_true", help="every image becomes an upright JPEG of quality 95")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; one a core")
+    parser.add_argument(
+        "--push", metavar="REPO", help="upload all of it to owner/name on the Hub, a data set, in one commit"
+    )
+    seen = parser.add_mutually_exclusive_group()
+    seen.add_argument("--private", action="store_true", help="a repository that is made is private; so it is without")
+    seen.add_argument("--public", action="store_true", help="a repository that is made is public")
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout, all else on stderr")
     return parser
 
@@ -83,7 +98,13 @@ def _facts(config: DetectionConfig, split: str, table: DetectionTable, shards: S
 
 
 def _write_about(
-    folder: Path, config: DetectionConfig, how: Preparation, facts: dict[str, SplitFacts], *, classes: tuple[str, ...]
+    folder: Path,
+    config: DetectionConfig,
+    how: Preparation,
+    facts: dict[str, SplitFacts],
+    *,
+    classes: tuple[str, ...],
+    place: str,
 ) -> None:
     manifest = {
         "classes": classes,
@@ -94,5 +115,5 @@ def _write_about(
         },
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    card = render_data_card(config.name, facts, classes=classes, suffix=SUFFIXES[how.kind])
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    card = render_data_card(config.name, facts, classes=classes, suffix=SUFFIXES[how.kind], place=place)
+    (folder / CARD).write_text(card, encoding="utf-8")

@@ -28,7 +28,15 @@ def run(arguments: Sequence[str]) -> int:
     tables.report.require()
     folder = options.out or Path("data_pictures") / config.name
     folder.mkdir(parents=True, exist_ok=True)
-    shown = Shown(config, tables, folder, split=options.split, num_images=options.images, epoch=options.epoch)
+    shown = Shown(
+        config,
+        tables,
+        folder,
+        split=options.split,
+        num_images=options.images,
+        epoch=options.epoch,
+        near_duplicates=not options.skip_duplicates,
+    )
     sections = [section for section in (make(shown) for make in SECTIONS) if section is not None]
     resize = config.data.resize
     intro = [
@@ -41,15 +49,18 @@ def run(arguments: Sequence[str]) -> int:
     pictures = [picture.file for section in sections for picture in section.pictures]
     console.say(f"{page}, with {', '.join(file.name for file in pictures)} beside it")
     if options.json:
-        answer({"page": str(page), "pictures": [str(file) for file in pictures]})
+        found = None if shown.twins is None else len(shown.twins.asked)
+        answer({"page": str(page), "pictures": [str(file) for file in pictures], "near_duplicates": found})
     return DONE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="accel-det show-data",
-        usage="%(prog)s CONFIG [--out DIR] [--split train|val] [--images N] [--epoch E] [--json] [--section.key VALUE ...]",
-        description="Show the data of a configuration: classes, sizes, anchors, and images before and after augmentation.",
+        usage="%(prog)s CONFIG [--out DIR] [--split train|val] [--images N] [--epoch E] [--skip-duplicates] [--json] "
+        "[--section.key VALUE ...]",
+        description="Show the data of a configuration: classes, sizes, anchors, images of val that look like one of train, "
+        "and images before and after augmentation.",
         epilog="writes OUT/index.html, which holds everything, and its pictures. exit codes: 0 done; 2 bad input.",
         allow_abbrev=False,
     )
@@ -58,5 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("train", "val"), default="train", help="whose images are shown; train")
     parser.add_argument("--images", type=int, default=8, metavar="N", help="how many images are shown; 8")
     parser.add_argument("--epoch", type=int, default=0, metavar="E", help="of which epoch, from 0; training only")
+    parser.add_argument(
+        "--skip-duplicates",
+        action="store_true",
+        help="do not look for images of val that look like one of train, for which every image is decoded once",
+    )
     parser.add_argument("--json", action="store_true", help="the files as JSON on stdout, all else on stderr")
     return parser

@@ -1,28 +1,42 @@
-"""`accel-det street FOLDER`: pictures of the synthetic street."""
+"""`accel-det street FOLDER`: pictures of the synthetic street, or footage of it as MOTChallenge stores it."""
 
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from accel_det.cli.failures import DONE
 from accel_det.data import street
+from accel_det.data.progress import shown
 from accel_det.engine.console import Console
+from accel_det.metrics.mot_files import MotTruth, boxes_of, write_truth
+
+_FRAMES_PER_S = 10
+# The street's classes by MOTChallenge's numbers: pedestrian, person on vehicle, car, and a bus counts as one.
+_MOT_CLASSES = (1, 2, 3, 3)
+_NO_IMAGE = np.zeros((0, 0, 3), dtype=np.uint8)
 
 
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="accel-det street", description="Draw scenes of the synthetic street, with their boxes as JSON."
+        prog="accel-det street",
+        description="Draw scenes of the synthetic street, with their boxes as JSON; or footage, with the tracks of all who pass.",
     )
     parser.add_argument("folder", type=Path, help="where to write the pictures")
-    parser.add_argument("--images", type=int, default=12, help="number of scenes")
+    parser.add_argument("--images", type=int, default=12, help="number of scenes; 12")
+    parser.add_argument("--frames", type=int, help="footage of so many frames, ten a second, instead of scenes")
+    parser.add_argument("--camera", type=int, default=0, help="number of the camera that takes the footage; 0")
+    parser.add_argument("--sidewalk", action="store_true", help="footage of the people of a sidewalk, from near")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another street")
     parser.add_argument("--height", type=int, default=240, help="pixels")
     parser.add_argument("--width", type=int, default=320, help="pixels")
     options = parser.parse_args(list(arguments))
     options.folder.mkdir(parents=True, exist_ok=True)
+    if options.frames is not None:
+        return _write_footage(options)
     truth = {}
     for index in range(options.images):
         scene = street.scene(options.seed, index, height=options.height, width=options.width)
@@ -35,3 +49,45 @@ def run(arguments: Sequence[str]) -> int:
     (options.folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     Console(speaks=True).say(f"{options.images} scenes: {options.folder}")
     return DONE
+
+
+def _write_footage(options: argparse.Namespace) -> int:
+    if options.frames < 1:
+        raise ValueError(f"--frames is {options.frames}, expected at least 1")
+    scenes = street.sequence(
+        options.seed,
+        frames=options.frames,
+        camera=options.camera,
+        height=options.height,
+        width=options.width,
+        frames_per_s=_FRAMES_PER_S,
+        sidewalk=options.sidewalk,
+    )
+    (options.folder / "img1").mkdir(exist_ok=True)
+    seen: list[street.Scene] = []
+    for frame, scene in enumerate(shown(scenes, total=options.frames, what="frames"), start=1):
+        Image.fromarray(scene.image).save(options.folder / "img1" / f"{frame:06d}.jpg", quality=95)
+        seen.append(scene._replace(image=_NO_IMAGE))
+    truth = _truth(seen)
+    write_truth(options.folder / "gt" / "gt.txt", truth)
+    (options.folder / "seqinfo.ini").write_text(
+        f"[Sequence]\nname={options.folder.resolve().name}\nimDir=img1\nframeRate={_FRAMES_PER_S}\n"
+        f"seqLength={options.frames}\nimWidth={options.width}\nimHeight={options.height}\nimExt=.jpg\n",
+        encoding="utf-8",
+    )
+    people = len(np.unique(truth.ids[truth.counted & (truth.classes == _MOT_CLASSES[0])]))
+    Console(speaks=True).say(f"{options.frames} frames with {people} people: {options.folder}")
+    return DONE
+
+
+def _truth(scenes: Sequence[street.Scene]) -> MotTruth:
+    """The truth of all frames; who is too hidden or too small to be asked for does not count."""
+    labels = np.concatenate([scene.labels for scene in scenes])
+    return MotTruth(
+        frames=np.repeat(np.arange(1, len(scenes) + 1), [len(scene.labels) for scene in scenes]),
+        ids=np.concatenate([scene.identities for scene in scenes]) + 1,
+        boxes=boxes_of(np.concatenate([scene.boxes for scene in scenes]).astype(np.float64)),
+        counted=~np.concatenate([scene.ignored for scene in scenes]),
+        classes=np.array(_MOT_CLASSES)[labels],
+        visibility=np.concatenate([scene.visibility for scene in scenes]).astype(np.float64),
+    )

@@ -90,10 +90,10 @@ def run(arguments: Sequence[str]) -> int:
     if best is not None:
         best_config = load_config(options.config, [*overrides, *_as_overrides(best.values)]).config
         (folder / "best.yaml").write_text(dump(best_config), encoding="utf-8")
-        console.show(_table(study.trials()))
+        console.show(table_of_trials(study.trials()))
         console.say(f"best: trial {best.number} with {best.fitness:.4f}; its configuration is {folder / 'best.yaml'}")
     if options.json:
-        answer(_facts(study) | {"folder": str(folder)})
+        answer(facts(study) | {"folder": str(folder)})
     return code if best is not None or code != DONE else BAD_INPUT
 
 
@@ -122,7 +122,7 @@ def search(study: "Study", plan: Search, run_trial: Runner, *, say: Callable[[st
                     study.finish(number, end.fitness)
                     say(f"trial {number}: fitness {end.fitness:.4f}")
                 stopped = stopped or end.stopped
-                write_json(plan.folder / "tune.json", _facts(study))
+                write_json(plan.folder / "tune.json", facts(study))
     return INTERRUPTED if stopped else DONE
 
 
@@ -173,7 +173,8 @@ def _as_overrides(values: dict[str, str]) -> list[str]:
     return [word for key, text in values.items() for word in (f"--{key}", text)]
 
 
-def _facts(study: "Study") -> dict[str, Any]:
+def facts(study: "Study") -> dict[str, Any]:
+    """The best trial and all of them, for JSON."""
     best = study.best()
     return {
         "best": None if best is None else best._asdict(),
@@ -181,7 +182,8 @@ def _facts(study: "Study") -> dict[str, Any]:
     }
 
 
-def _table(trials: Sequence["Tried"]) -> Table:
+def table_of_trials(trials: Sequence["Tried"]) -> Table:
+    """The fittest trials with their values."""
     done = sorted((one for one in trials if one.fitness is not None), key=lambda one: -(one.fitness or 0.0))
     failed = sum(one.state == "failed" for one in trials)
     table = Table("trial", "fitness", "values", title=f"{len(trials)} trials, {failed} failed", title_justify="left")

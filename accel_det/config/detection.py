@@ -15,7 +15,22 @@ class DetectionSet(SetSection):
         "coco", "voc", "yolo", "csv", "createml", "cvat", "openimages", "widerface", "imagenet_det", "hub", "street"
     ] = Field(description="how the set is stored")
     holdout: Share = Field(0.0, description="share of the images that split `val` takes by a hash of the file name")
+    holdout_group: str | None = Field(
+        None,
+        description="regular expression whose first group, found in the path below root, tells which images are held out "
+        "together, such as frames of one video: `^(.*)_frame`",
+    )
+    holdout_stratified: bool = Field(
+        False, description="hold out the same share of the images of every class; the split is that of the set as it is"
+    )
     parameters: dict[str, int | float | str] = Field({}, description="settings of the synthetic street")
+
+    @model_validator(mode="after")
+    def _what_is_held_out_has_a_share(self) -> Self:
+        if not self.holdout and (self.holdout_group is not None or self.holdout_stratified):
+            key = "holdout_stratified" if self.holdout_group is None else "holdout_group"
+            raise ValueError(f"{key} is set, but holdout is 0: set holdout to the share for val, or leave {key} out")
+        return self
 
 
 class ResizeSection(Section):

@@ -15,11 +15,11 @@ from pydantic_core import ErrorDetails
 from accel_det.config.detection import DetectionConfig
 from accel_det.config.reid import ReidConfig
 from accel_det.config.schema import Config
+from accel_det.plain_yaml import EXPONENT, YamlError, parse_yaml, read_yaml
 
 TASKS: dict[str, type[Config]] = {"detection": DetectionConfig, "reid": ReidConfig}
 """What `task` may say, and the keys that a run has then; without it, those of the first."""
 
-_MAX_BYTES = 1_000_000
 _UNION_BRANCHES = {"bool", "int", "float", "str", "list[float]"}
 _FIRST_UNION_DEPTH = 3
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -67,7 +67,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded[Confi
     environment: dict[str, str] = {}
     tree = _expand(read_mapping(file), environment, str(file))
     places = {key: str(file) for key in _paths(tree)}
-    for key, text in _override_pairs(overrides):
+    for key, text in override_pairs(overrides):
         place = f"command line, --{key}"
         _put(tree, key.split("."), _expand(_parse(text, place), environment, place), place=place)
         places = {k: v for k, v in places.items() if not k.startswith(f"{key}.")} | {key: "command line"}
@@ -80,9 +80,10 @@ def read_mapping(file: Path) -> dict[Any, Any]:
     Raises:
         ConfigError: it is too large, not YAML, or holds something else.
     """
-    if file.stat().st_size > _MAX_BYTES:
-        raise ConfigError(f"{file}: {file.stat().st_size} bytes, a configuration has at most {_MAX_BYTES}")
-    tree = _parse(file.read_bytes(), str(file))
+    try:
+        tree = read_yaml(file)
+    except YamlError as error:
+        raise ConfigError(error.at(str(file))) from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: expected keys such as `model:` at the top, found {type(tree).__name__}")
     return tree
@@ -102,7 +103,7 @@ def validate(tree: dict[str, Any], *, places: dict[str, str] | None = None, defa
         return root.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(detail, root, places or {}, default_place) for detail in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        raise ConfigError("\n".join(dict.fromkeys(" ".join(line.split()) for line in lines))) from None
 
 
 def _root(tree: dict[str, Any], *, place: str) -> type[Config]:
@@ -139,58 +140,18 @@ def _describe_leaf(key: str, field: FieldInfo) -> tuple[str, str, str, str]:
     return key, _type_name(field.annotation), plain.removesuffix("\n...\n").strip(), field.description or ""
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses duplicate keys and aliases.
-
-    As in YAML 1.2, 1e-3 is a number, and of all words only true and false are truth values: `no` is a precision.
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (as in the class above it)
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
-                problem = "a key must be a plain word; lists, mappings and `<<` are not supported as keys"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key `{key}` is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases are not supported: write the value out", mark)
-        return super().compose_node(parent, index)
-
-
 class _StrictDumper(yaml.SafeDumper):
     """Quotes text that the loader would take for a number."""
 
 
-_TRUTH = re.compile(r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$")
-_EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:bool", _TRUTH, list("tTfF"))
-_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789."))
-_StrictDumper.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789."))
+_StrictDumper.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789."))
 
 
-def _parse(text: str | bytes, place: str) -> Any:
+def _parse(text: str, place: str) -> Any:
     try:
-        return yaml.load(text, Loader=_StrictLoader)
-    except yaml.reader.ReaderError as error:
-        raise ConfigError(f"{place}: not readable as UTF-8 text: {error.reason} at byte {error.position}") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{place}{where}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{place}: not readable as YAML: {error}") from None
+        return parse_yaml(text)
+    except YamlError as error:
+        raise ConfigError(error.at(place)) from None
 
 
 def _expand(value: Any, environment: dict[str, str], place: str) -> Any:
@@ -213,7 +174,12 @@ def _expand(value: Any, environment: dict[str, str], place: str) -> Any:
     return _VARIABLE.sub(replace, value)
 
 
-def _override_pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+def override_pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Keys and values of a command line's `--section.key value` or `--section.key=value`.
+
+    Raises:
+        ConfigError: a word stands alone, a value is missing, or it is no key.
+    """
     remaining = list(arguments)
     while remaining:
         word = remaining.pop(0)

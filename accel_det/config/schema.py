@@ -5,13 +5,17 @@ under `runtime` only say what the run expects of it. Combinations that cannot wo
 starts.
 """
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from accel_det.config.section import Option, Positive, Section, Share
+from accel_det.config.section import Option, Positive, Scalar, Section, Share
+
+_SECRET = re.compile(r"key|secret|token|password|passphrase|credential|connection_string|sas", re.IGNORECASE)
+_USER_IN_ADDRESS = re.compile(r"://[^/]*@")
 
 
 class ModelSection(Section):
@@ -46,7 +50,26 @@ class SetSection(Section):
     accept: list[str] = Field([], description="kinds of defect whose repair is accepted; `accel-det check` names them")
     holdout: Share = Field(0.0, description="share of split `train` that split `val` takes by a hash of the names")
     parameters: dict[str, int | float | str] = Field({}, description="settings of a set that is drawn")
+    storage: dict[str, Scalar] = Field(
+        {},
+        description='options of the server of a streamed set, for fsspec: `{endpoint_url: "https://host:9000"}`; keys and '
+        "passwords belong in the environment",
+    )
     licence: str | None = Field(None, description="licence of the data, for the model card")
+
+    @model_validator(mode="after")
+    def _storage_is_of_a_server_and_holds_no_secret(self) -> Self:
+        secret = next((name for name, value in self.storage.items() if _is_secret(name, value)), None)
+        if secret is not None:
+            raise ValueError(
+                f"storage.{secret} is secret, and configurations are copied to runs and exports: leave it out, and give it in "
+                "the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in the files of the server's own tools"
+            )
+        if self.storage and "://" not in self.root:
+            raise ValueError(
+                f"storage is for a server, but root is {self.root!r}: expected an address, such as s3://bucket/set"
+            )
+        return self
 
 
 class DataSection(Section):
@@ -70,6 +93,13 @@ class DataSection(Section):
         64,
         description="neighbouring images of a stream that are shuffled together, and so are in memory; for streaming",
     )
+
+    @model_validator(mode="after")
+    def _storage_is_for_streams(self) -> Self:
+        stored = next((name for name, one in self.sets.items() if one.storage), None)
+        if stored is not None and not self.streaming:
+            raise ValueError(f"sets.{stored}.storage is for streaming, which is false: set data.streaming to true")
+        return self
 
 
 class OptimizerSection(Section):
@@ -274,3 +304,8 @@ class Config(Section):
     journal: JournalSection = JournalSection()
     push: PushSection = PushSection()
     runtime: RuntimeSection = RuntimeSection()
+
+
+def _is_secret(name: str, value: Scalar) -> bool:
+    """Whether an option gives access: by its name, or as a user in an address."""
+    return bool(_SECRET.search(name)) or (isinstance(value, str) and bool(_USER_IN_ADDRESS.search(value)))

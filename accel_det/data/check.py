@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from accel_det.data.decode import decode
-from accel_det.data.defects import DataError, Defect, Findings, stop_message, stopping
+from accel_det.data.defects import UNDECODABLE, DataError, Defect, Findings, stop_message, stopping
+from accel_det.data.inspection import inspect, twins_of
 from accel_det.data.locate import source_name
+from accel_det.data.near_duplicates import Twins
 from accel_det.data.records import DetectionTable
 
 _BOTH = "train and val"
@@ -78,9 +79,8 @@ class Report(NamedTuple, Generic[SummaryT]):
             by_kind.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1])
         ):
             first = found[0]
-            where = f"{first.file}, {first.record}" if first.record else first.file
             done = f"repair: {first.repair}" if repaired else "STOPS THE RUN"
-            lines.append(f"{kind} x {len(found)} ({done}), first: {where}: {first.value}; {first.remedy}")
+            lines.append(f"{kind} x {len(found)} ({done}), first: {first.place}: {first.value}; {first.remedy}")
         return lines
 
     def require(self) -> None:
@@ -97,7 +97,8 @@ def check_tables(
     Args:
         train, val: the splits; val may be missing.
         defects: what opening them found.
-        read_images: decode every image, which takes as long as an epoch without training does.
+        read_images: decode every image, which takes as long as an epoch without training does, and look for those of val
+            that look like one of train.
     """
     accept = train.accept | (val.accept if val is not None else frozenset())
     findings = Findings(_BOTH, accept=accept)
@@ -105,8 +106,12 @@ def check_tables(
         _find_leakage(train, val, findings=findings)
     tables = {"train": train} if val is None else {"train": train, "val": val}
     if read_images:
-        for table in tables.values():
-            _decode_all(table, findings=findings)
+        seen = {name: inspect(table) for name, table in tables.items()}
+        for name, table in tables.items():
+            for index, fault in seen[name].faults.items():
+                findings.add(UNDECODABLE, file=table.name(index), value=fault)
+        if val is not None:
+            _find_near_duplicates(train, val, twins_of(seen["val"], seen["train"]), findings=findings)
     splits = {
         name: SplitSummary(len(table), int(table.counts().sum()), table.class_counts(), table.fingerprint)
         for name, table in tables.items()
@@ -150,14 +155,10 @@ def _digest(table: DetectionTable, index: int) -> str:
     return hashlib.sha256(table.image_bytes(index)).hexdigest()
 
 
-def _decode_all(table: DetectionTable, *, findings: Findings) -> None:
-    for index in range(len(table)):
-        name = table.name(index)
-        try:
-            image = decode(table.image_bytes(index), name=name)
-        except ValueError as error:
-            findings.add("undecodable_file", file=name, value=str(error))
-            continue
-        if tuple(image.shape[1:]) != table.size(index):
-            value = f"header says {table.size(index)}, the pixels are {tuple(image.shape[1:])} (height, width)"
-            findings.add("undecodable_file", file=name, value=value)
+def _find_near_duplicates(train: DetectionTable, val: DetectionTable, twins: Twins, *, findings: Findings) -> None:
+    """Images of both sides that look alike, but for those of the same bytes."""
+    leaked = {defect.file for defect in findings.defects if defect.kind == "leakage"}
+    for pair, (index, twin) in enumerate(zip(twins.asked.tolist(), twins.known.tolist(), strict=True)):
+        if val.name(index) not in leaked:
+            value = f"looks like {train.name(twin)} in train: {twins.words(pair)}"
+            findings.add("near_duplicate", file=val.name(index), value=value)

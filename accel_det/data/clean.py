@@ -22,6 +22,10 @@ MIN_SIDE_PX = 0.01
 _UNUSABLE = -1
 _OBJECTS_AT_ONCE = 500_000
 
+# A unit is judged by this many objects of a split, evenly taken, and by no fewer than these.
+_MOST_UNITS, _FEWEST_UNITS = 100_000, 10
+_SHARES, _CORNERS = 0.9, 0.5
+
 
 class CleanSplit(NamedTuple):
     """One split of one set, ready to be joined.
@@ -76,6 +80,7 @@ def clean(raw: RawSplit, *, findings: Findings, max_pixels: int = MAX_PIXELS) ->
     if (np.diff(objects.owner) < 0).any():
         objects = objects.keep(np.argsort(objects.owner, kind="stable"))
         raw = raw._replace(objects=objects)
+    _judge_unit(raw, sizes, findings=findings)
     corners, kept = _judge_all_boxes(raw, sizes, findings=findings)
     if not kept.all():
         corners, objects = corners[kept], objects.keep(kept)
@@ -140,6 +145,27 @@ def _measured(raw: RawSplit, streamed: StreamedImages, *, findings: Findings) ->
     return sizes
 
 
+def _judge_unit(raw: RawSplit, sizes: Ints, *, findings: Findings) -> None:
+    """Notes boxes in pixels that look like shares of the image, or like corners, most of them alike."""
+    count = len(raw.objects.owner)
+    if raw.objects.relative or count < _FEWEST_UNITS:
+        return
+    objects = raw.objects.keep(slice(None, None, -(-count // _MOST_UNITS)))
+    boxes, limits = objects.boxes, sizes[objects.owner][:, ::-1] + ROUNDING_PX
+    with np.errstate(over="ignore", invalid="ignore"):
+        shares: Bools = np.asarray(((boxes >= 0) & (boxes <= 1)).all(axis=1))
+        sticks_out = _any(boxes[:, :2] + boxes[:, 2:] > limits)
+        fits: Bools = np.asarray(((boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= limits)).all(axis=1))
+    of_all = f"of {len(boxes)} boxes"
+    if shares.mean() >= _SHARES:
+        value = f"{shares.sum()} {of_all} lie within one pixel: are they shares of the image?"
+    elif (sticks_out & fits).mean() >= _CORNERS:
+        value = f"{(sticks_out & fits).sum()} {of_all} stick out as left, top, width, height: are they corners?"
+    else:
+        return
+    findings.add("box_unit", file=raw.annotation_files[int(objects.owner[0])], value=value)
+
+
 def _judge_all_boxes(raw: RawSplit, sizes: Ints, *, findings: Findings) -> tuple[Floats, Bools]:
     """As `_judge_boxes`, some images at a time: judging takes several times the memory of what is judged."""
     owner = raw.objects.owner
@@ -157,8 +183,8 @@ def _judge_boxes(raw: RawSplit, sizes: Ints, *, findings: Findings) -> tuple[Flo
     objects = raw.objects
     limits = sizes[objects.owner][:, ::-1].astype(np.float64)
     scale = limits if objects.relative else np.ones_like(limits)
-    left_top, sides = objects.boxes[:, :2] * scale, objects.boxes[:, 2:] * scale
     with np.errstate(over="ignore", invalid="ignore"):
+        left_top, sides = objects.boxes[:, :2] * scale, objects.boxes[:, 2:] * scale
         corners = np.concatenate((left_top, left_top + sides), axis=1)
     clipped = np.concatenate((np.clip(corners[:, :2], 0, limits), np.clip(corners[:, 2:], 0, limits)), axis=1)
     visible = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf)

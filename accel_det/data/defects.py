@@ -5,7 +5,11 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from accel_det.data.lines import one_line
+
 STOP = "stop"
+
+_MOST_SHOWN = 1000
 
 UNDECODABLE = "undecodable_file"
 BAD_IMAGES = ("missing_file", "unreadable_file", UNDECODABLE)
@@ -84,6 +88,12 @@ DEFECT_KINDS: dict[str, DefectKind] = {
     "outside_image": DefectKind(
         "a box overlaps its image", STOP, "drop_box", f"correct the box (is its unit right?), {_ACCEPT}leave it out"
     ),
+    "box_unit": DefectKind(
+        "the boxes of a set are in the unit and the order of numbers of its format",
+        STOP,
+        "keep",
+        f"convert them, or choose the format that they are in, {_ACCEPT}take them as they stand",
+    ),
     "partly_outside": DefectKind("a box lies inside its image", "clip", None, "correct the box"),
     "bad_area": DefectKind("an annotated area is positive", "recompute", None, "correct the area"),
     "duplicate_box": DefectKind(
@@ -126,6 +136,9 @@ DEFECT_KINDS: dict[str, DefectKind] = {
     "missing_label_file": DefectKind(
         "an image has a label file", "keep", None, "add an empty one if it shows no object; it is taken as background"
     ),
+    "empty_split": DefectKind(
+        "a split has images", STOP, None, "correct the selection, or the annotations, of which nothing is left"
+    ),
     "unlisted_image": DefectKind(
         "an image beside the annotations has one", "drop_image", None, "annotate it, or remove it; it is left out"
     ),
@@ -140,6 +153,12 @@ DEFECT_KINDS: dict[str, DefectKind] = {
         "keep",
         None,
         "look whether one image was derived from the other",
+    ),
+    "near_duplicate": DefectKind(
+        "no image of val looks like one of train, or like one in a mirror",
+        "keep",
+        None,
+        "look at the pairs (accel-det show-data shows them); where they are copies, keep one of the two",
     ),
     "name_mismatch": DefectKind(
         "a file name says whom the picture shows, in the form of its format",
@@ -208,11 +227,15 @@ class Defect(NamedTuple):
     remedy: str
     repair: str | None
 
+    @property
+    def place(self) -> str:
+        """Where to look."""
+        return f"{self.file}, {self.record}" if self.record else self.file
+
     def line(self) -> str:
         """One line for people: where, what, which rule, what to do."""
-        where = f"{self.file}, {self.record}" if self.record else self.file
         done = f"repair: {self.repair}" if self.repair else "stops the run"
-        return f"{self.set_name}: {where}: {self.value}; rule: {self.rule}; {done}; {self.remedy}"
+        return f"{self.set_name}: {self.place}: {self.value}; rule: {self.rule}; {done}; {self.remedy}"
 
 
 class DataError(ValueError):
@@ -235,6 +258,7 @@ class Findings:
         repair = None if about.default == STOP else about.default
         if about.opt_in is not None and kind in self.accept:
             repair = about.opt_in
+        file, record, value = (one_line(text, most=_MOST_SHOWN) for text in (file, record, value))
         self.defects.append(Defect(kind, self.set_name, file, record, value, about.rule, about.remedy, repair))
 
     def drops(self, kind: str) -> bool:

@@ -223,8 +223,14 @@ def _ordered(names: Iterable[str | None]) -> tuple[str, ...]:
 
 
 def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Numbers by their length, then digit by digit: of any length, unlike int."""
     pieces = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces], name
+    digits = [piece.lstrip("0") for piece in pieces]
+    key = [
+        (len(digit), digit) if piece[0] in "0123456789" else (-1, piece)
+        for piece, digit in zip(pieces, digits, strict=True)
+    ]
+    return key, name
 
 
 def _numbers(names: Sequence[str | None], known: Sequence[str]) -> Ints:

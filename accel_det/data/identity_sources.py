@@ -71,16 +71,19 @@ def open_identities(
     parts: list[tuple[str, RawPictures]] = []
     defects: list[Defect] = []
     accept: set[str] = set()
+    places: list[str] = []
     for set_name, split in parse_selection(sets, selection):
         spec = sets[set_name]
         findings = Findings(spec.name, accept=spec.accept)
         found = _pool_or_split(spec, split, findings=findings)
         leave_out = _without_distractors if training else _without_lost_queries
+        places.append(spec.root or spec.format)
         parts.append((set_name, leave_out(found, where=f"{spec.root or spec.format}:{split}", findings=findings)))
         defects += findings.defects
         accept |= findings.accept
     table = build_identity_table(parts, cameras=cameras, accept=frozenset(accept))
-    _require_use(table, selection, training=training, defects=defects)
+    what = f"{selection!r} of {', '.join(dict.fromkeys(places))}"
+    _require_use(table, what, training=training, defects=defects)
     return table, defects
 
 
@@ -151,7 +154,7 @@ def _without_lost_queries(found: RawPictures, *, where: str, findings: Findings)
     return found._replace(roles=np.where(nobody, int(Role.GALLERY), found.roles)).select(~lost)
 
 
-def _require_use(table: IdentityTable, selection: str, *, training: bool, defects: Sequence[Defect]) -> None:
+def _require_use(table: IdentityTable, what: str, *, training: bool, defects: Sequence[Defect]) -> None:
     """Refuses a split that can be of no use; what was found tells why, where something was.
 
     Raises:
@@ -169,4 +172,4 @@ def _require_use(table: IdentityTable, selection: str, *, training: bool, defect
         return
     why = f"; found was: {defects[0].line()}" if defects else ""
     advice = "" if training else "; a split 'test' has both, or join them: 'set:query + set:gallery'"
-    raise ValueError(f"selection {selection!r} has no {missing} among its {len(table)} pictures{advice}{why}")
+    raise ValueError(f"selection {what} has no {missing} among its {len(table)} pictures{advice}{why}")

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from accel_det.data.bad_images import Collate, Failure, Mend, Read, stop_at_failure
 from accel_det.data.order import Draw, Share, UpdateOrder, positions
+from accel_det.data.parcels import Parcel
 from accel_det.data.stream_feed import Delivered, Feed
 from accel_det.types import Batch, Sample
 
@@ -167,11 +168,12 @@ class _GuardedCollate(Generic[TargetT]):
         self._collate = collate
         self._mend = mend
 
-    def __call__(self, samples: Sequence[Read[TargetT]]) -> Batch[TargetT] | Failure[TargetT]:
-        return self._mend(samples, self._collate)
+    def __call__(self, samples: Sequence[Read[TargetT]]) -> Parcel[Batch[TargetT] | Failure[TargetT]]:
+        return Parcel(self._mend(samples, self._collate))
 
 
-def _checked(batch: Batch[TargetT] | Failure[TargetT]) -> Batch[TargetT]:
+def _checked(parcel: Parcel[Batch[TargetT] | Failure[TargetT]]) -> Batch[TargetT]:
+    batch = parcel.open()
     if isinstance(batch, Failure):
         raise ValueError(batch.message)
     return batch
@@ -183,7 +185,7 @@ def _loader(
     collate: _GuardedCollate[TargetT],
     workers: int,
     pin_memory: bool,
-) -> "DataLoader[Batch[TargetT] | Failure[TargetT]]":
+) -> "DataLoader[Parcel[Batch[TargetT] | Failure[TargetT]]]":
     return DataLoader(
         images,  # type: ignore[arg-type]
         batch_sampler=sampler,

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from accel_det.data.lines import is_unicode
+
 IMAGE_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
@@ -67,7 +69,7 @@ class Folder:
 
         A name that leads out of the folder, by `..`, by being absolute or by a link, is found but not `inside`.
         """
-        if "\0" in name or not name.strip():
+        if "\0" in name or not name.strip() or not is_unicode(name):
             return None
         for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
             path = os.path.join(self.root, spelled)

@@ -1,6 +1,5 @@
 """The forms in which regions are stored: parquet, JSON lines, and MATLAB files of selective search."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import scipy.io
 from numpy.typing import NDArray
-from scipy.io.matlab import MatReadError
+
+from accel_det.data.lines import one_line, parse_json
+from accel_det.data.matlab import read_matlab_file
 
 
 class Regions(NamedTuple):
@@ -60,15 +60,15 @@ def read_parquet(file: Path) -> Regions:
 def read_json_lines(file: Path) -> Regions:
     """A line {"name": text, "boxes": [[x1, y1, x2, y2], ...], "scores": [...]} for each image; scores in all or none."""
     names, counts, all_boxes, all_scores = [], [0], [], []
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = parse_json(line)
                 name, boxes = record["name"], np.asarray(record["boxes"], np.float32)
                 scores = np.asarray(record["scores"], np.float32) if "scores" in record else None
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise _line_error(file, number, _first_line(error)) from None
             if not isinstance(name, str) or (boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4)):
                 raise _line_error(file, number, f"name {name!r}, boxes of shape {boxes.shape}")
@@ -98,20 +98,22 @@ def read_matlab(file: Path) -> Regions:
     Source: the files of selective search (Uijlings et al., 2013) that Fast R-CNN was published with.
     """
     try:
-        found = scipy.io.loadmat(file, variable_names=["boxes", "images"])
-    except NotImplementedError:
-        raise ValueError(f"{file}: of MATLAB 7.3; save it with -v7, or convert it to parquet") from None
-    except (ValueError, TypeError, KeyError, IndexError, OSError, MatReadError) as error:
+        found = read_matlab_file(file, ("boxes", "images"))
+    except ValueError as error:
         raise ValueError(f"{file}: cannot be read as a MATLAB file ({_first_line(error)}); fetch it again") from None
     missing = [key for key in ("boxes", "images") if key not in found]
     if missing:
         raise ValueError(f"{file}: no variable {', '.join(missing)}; expected `boxes` and `images` of selective search")
-    cells, images = found["boxes"].reshape(-1), found["images"].reshape(-1)
+    cells, images = (np.asarray(found[key]).reshape(-1) for key in ("boxes", "images"))
     if len(cells) != len(images):
         raise ValueError(f"{file}: {len(cells)} cells of boxes for {len(images)} images; fetch it again")
     names, counts, all_boxes = [], [0], []
     for cell, image in zip(cells, images, strict=True):
-        name, numbers = str(np.asarray(image).reshape(-1)[0]), np.asarray(cell)
+        name, numbers = image, np.asarray(cell)
+        if not isinstance(name, str):
+            raise ValueError(
+                f"{file}: an entry of images is {one_line(repr(name), most=80)}, expected a text; fetch it again"
+            )
         if numbers.size and (numbers.ndim != 2 or numbers.shape[1] != 4 or numbers.dtype.kind not in "iuf"):
             raise ValueError(f"{file}: boxes of {name} are {numbers.dtype} of shape {numbers.shape}, expected (P, 4)")
         y1, x1, y2, x2 = numbers.reshape(-1, 4).astype(np.float32).T

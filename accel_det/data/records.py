@@ -24,8 +24,11 @@ from accel_det.types import BoxTarget
 __all__ = ["DEFECT_KINDS", "DataError", "Defect", "DefectKind", "DetectionTable", "ObjectColumns", "build_table"]
 
 
-class _Objects(NamedTuple):
-    """Views into the Arrow columns: starts (I + 1,), and xywh boxes (A, 4), labels, crowd and areas (A,)."""
+class StoredObjects(NamedTuple):
+    """Views into the Arrow columns: starts (I + 1,), and xywh boxes (A, 4), labels, crowd and areas (A,).
+
+    Boxes are in pixels of the upright file; the objects of image i are those from starts[i] to starts[i + 1].
+    """
 
     starts: Ints
     boxes: Floats
@@ -174,6 +177,10 @@ class DetectionTable:
         owner = np.repeat(np.arange(len(self)), self.counts())
         return ObjectColumns(owner[kept], objects.labels[kept], objects.boxes[kept])
 
+    def stored_objects(self) -> StoredObjects:
+        """All objects as they are stored, crowd included."""
+        return self._objects
+
     def counts(self) -> Ints:
         """(I,) number of objects, crowd included, of every image."""
         return np.diff(self._objects.starts)
@@ -199,7 +206,7 @@ class DetectionTable:
         objects = _combined(table.column("objects"))
         labels = pc.struct_field(objects, "category")
         lengths = pc.list_value_length(labels).to_numpy()
-        self._objects = _Objects(
+        self._objects = StoredObjects(
             starts=np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))).astype(np.int64),
             boxes=_values(pc.list_flatten(pc.struct_field(objects, "bbox"))).reshape(-1, 4),
             labels=_values(labels),

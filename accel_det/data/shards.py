@@ -19,6 +19,9 @@ from pyarrow import parquet
 _MOST_OPEN = 64
 _PAUSES_S = (0.25, 1.0, 4.0)
 
+Option = bool | int | float | str
+"""Of a server, for fsspec; no secrets, which are in its own files and variables."""
+
 ResultT = TypeVar("ResultT")
 
 
@@ -52,13 +55,22 @@ class ParquetShards:
         files: paths, or addresses that fsspec opens.
         lengths: rows of each.
         column: of the images, structs with `bytes`.
+        storage: options of the server.
     """
 
-    def __init__(self, files: Sequence[str], lengths: Sequence[int], *, column: str = "image") -> None:
+    def __init__(
+        self,
+        files: Sequence[str],
+        lengths: Sequence[int],
+        *,
+        column: str = "image",
+        storage: Mapping[str, Option],
+    ) -> None:
         self.files = tuple(files)
         self.lengths = tuple(lengths)
         self._starts = _starts(lengths)
         self._column = column
+        self._storage = dict(storage)
         self._open: OrderedDict[int, _ParquetShard] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -82,7 +94,7 @@ class ParquetShards:
             if index not in self._open:
                 if len(self._open) == _MOST_OPEN:
                     self._open.popitem(last=False)
-                self._open[index] = _ParquetShard(self.files[index], self._column)
+                self._open[index] = _ParquetShard(self.files[index], self._column, self._storage)
             self._open.move_to_end(index)
             return self._open[index]
 
@@ -94,9 +106,10 @@ class ParquetShards:
 class _ParquetShard:
     """One open file; remembers the row group that it read last, because the next rows are mostly in it."""
 
-    def __init__(self, file: str, column: str) -> None:
+    def __init__(self, file: str, column: str, storage: Mapping[str, Option]) -> None:
         self._name = file
         self._column = column
+        self._storage = storage
         self._lock = threading.Lock()
         self._file: parquet.ParquetFile | None = None
         self._edges: list[int] = []
@@ -105,7 +118,7 @@ class _ParquetShard:
     def read(self, rows: range) -> list[bytes]:
         with self._lock:
             if self._file is None:
-                self._file = open_parquet(self._name)
+                self._file = open_parquet(self._name, self._storage)
                 metadata = self._file.metadata
                 self._edges = _starts([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
             found: list[bytes] = []
@@ -135,7 +148,7 @@ class DatasetShards:
         lengths: rows of each shard.
         column: of the images.
         names: of the shards, for messages.
-        paths: open the files that rows name instead of holding their bytes.
+        opened: options with which the files are opened that rows name instead of holding their bytes; None: they are not.
     """
 
     def __init__(
@@ -145,14 +158,14 @@ class DatasetShards:
         *,
         column: str,
         names: Sequence[str],
-        paths: bool,
+        opened: Mapping[str, Option] | None,
     ) -> None:
         self.lengths = tuple(lengths)
         self._dataset = dataset
         self._starts = _starts(lengths)
         self._column = column
         self._names = tuple(names)
-        self._paths = paths
+        self._opened = opened
         self._readers: OrderedDict[tuple[int, int], Iterator[dict[str, Any]]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -174,7 +187,7 @@ class DatasetShards:
             row = next(reader, None)
             if row is None:
                 raise EOFError(f"ends before row {place.rows.stop - 1}; it was longer when it was counted")
-            found.append(row_bytes(row[self._column], paths=self._paths))
+            found.append(row_bytes(row[self._column], opened=self._opened))
         with self._lock:
             self._readers[place.shard, place.rows.stop] = reader
             if len(self._readers) > _MOST_OPEN:
@@ -227,24 +240,24 @@ def _starts(lengths: Sequence[int]) -> list[int]:
     return [0, *accumulate(lengths)]
 
 
-def row_bytes(image: Mapping[str, Any] | None, *, paths: bool) -> bytes:
+def row_bytes(image: Mapping[str, Any] | None, *, opened: Mapping[str, Option] | None) -> bytes:
     """The encoded image of a row that `datasets` gave undecoded; b"" where there is none.
 
     Args:
-        paths: open a file that the row names instead of holding its bytes.
+        opened: options with which a file is opened that the row names instead of holding its bytes; None: it is not.
     """
     if image is not None and image["bytes"] is not None:
         return bytes(image["bytes"])
-    if image is None or not paths:
+    if image is None or opened is None:
         return b""
-    with fsspec.open(image["path"], "rb") as file:
+    with fsspec.open(image["path"], "rb", **opened) as file:
         return bytes(file.read())
 
 
-def open_parquet(file: str) -> parquet.ParquetFile:
-    """A parquet file at a path, or at an address that fsspec opens."""
+def open_parquet(file: str, storage: Mapping[str, Option] | None = None) -> parquet.ParquetFile:
+    """A parquet file at a path, or at an address that fsspec opens with options of its server."""
     # With a memory map a row group would be pages of the file, which count as this process's memory.
-    source = fsspec.open(file, "rb").open() if "://" in file else file
+    source = fsspec.open(file, "rb", **(storage or {})).open() if "://" in file else file
     return parquet.ParquetFile(source, memory_map=False, pre_buffer=False)
 
 

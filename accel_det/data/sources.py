@@ -1,6 +1,5 @@
 """From configured sets to one table: read, clean, join by class name."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,7 @@ import datasets
 import numpy as np
 
 from accel_det.data.clean import CleanSplit, clean
-from accel_det.data.defects import Defect, Findings
+from accel_det.data.defects import Defect, Findings, stopping
 from accel_det.data.formats import (
     coco,
     createml,
@@ -24,9 +23,9 @@ from accel_det.data.formats import (
     yolo,
 )
 from accel_det.data.formats.raw import Bools, Ints, RawSplit, StreamedImages
-from accel_det.data.locate import source_name
+from accel_det.data.holdout import held_out
 from accel_det.data.records import DetectionTable, build_table, fingerprint
-from accel_det.data.shards import JoinedShards
+from accel_det.data.shards import JoinedShards, Option
 
 POOL = "train"
 _READERS = {
@@ -54,11 +53,13 @@ class SetSpec(NamedTuple):
         root: its folder; for "hub" perhaps the name of a data set of the Hub; for "street" not read.
         images: folder of the images, from the root; "{split}" in it is replaced. None: the format's usual places.
         annotations: annotation file or folder, likewise; for a Hub name its configuration.
-        holdout: share of "train", in [0, 1), that makes up "val": of its images, chosen by a hash of the file name, or for
+        holdout: share of "train", in [0, 1), that makes up "val": of its images, chosen as `holdout.held_out` says, or for
             re-identification of its identities, chosen by a hash of theirs.
+        holdout_group, holdout_stratified: as `group` and `stratified` there.
         accept: kinds of defect whose opt-in repair the user accepts.
         parameters: of the synthetic street; for re-identification also of tables, of the Hub's convention and of crops.
         streaming: read the images from their shards when their turn comes.
+        storage: options of the server that a streamed set is on, for fsspec.
     """
 
     name: str
@@ -67,9 +68,12 @@ class SetSpec(NamedTuple):
     images: str | None = None
     annotations: str | None = None
     holdout: float = 0.0
+    holdout_group: str | None = None
+    holdout_stratified: bool = False
     accept: tuple[str, ...] = ()
     parameters: Mapping[str, int | float | str] = {}
     streaming: bool = False
+    storage: Mapping[str, Option] = {}
 
 
 def open_split(
@@ -99,6 +103,8 @@ def open_split(
         spec = sets[set_name]
         findings = Findings(spec.name, accept=spec.accept)
         part = clean(_pool_or_split(spec, split, findings=findings), findings=findings)
+        if not part.names and not stopping(findings.defects):
+            findings.add("empty_split", file=spec.root, record=split, value="no image")
         if classes is not None:
             part = _restrict(part, tuple(classes), findings=findings)
         parts.append((set_name, part))
@@ -139,14 +145,11 @@ def _pool_or_split(spec: SetSpec, split: str, *, findings: Findings) -> RawSplit
     raw = _note_unused(raw, where=raw.annotation_files[0] if raw.annotation_files else spec.root, findings=findings)
     if not spec.holdout:
         return raw
-    held_out = np.array([held_out_share(name) < spec.holdout for name in raw.names], np.bool_)
-    return raw.select(held_out if split == "val" else ~held_out)
-
-
-def held_out_share(name: str) -> float:
-    """A number in [0, 1) from the file name alone: a file keeps its side, copies of a picture share it."""
-    digest = hashlib.sha256(source_name(name).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    try:
+        in_val = held_out(raw, share=spec.holdout, group=spec.holdout_group, stratified=spec.holdout_stratified)
+    except ValueError as error:
+        raise ValueError(f"set {spec.name!r}, holdout: {error}") from error
+    return raw.select(in_val if split == "val" else ~in_val)
 
 
 def _read(spec: SetSpec, split: str, *, findings: Findings) -> RawSplit:

@@ -96,7 +96,7 @@ def load(path: Path) -> Snapshot:
         state: dict[str, Any] = json.loads(contents.pop("state.json"))
         tensors = {name.removesuffix(".safetensors"): safetensors.torch.load(data) for name, data in contents.items()}
         step = int(state["step"])
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: its files are not a checkpoint's ({error}); use another one") from None
     named = _NAME.match(path.name)
     if named is not None and int(named[1]) != step:

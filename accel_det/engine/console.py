@@ -147,6 +147,13 @@ class Console:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step)
 
+    def describe(self, text: str) -> bool:
+        """Say beside the bar how it goes; False where there is no bar."""
+        if self._bar is None or self._task is None:
+            return False
+        self._bar.update(self._task, description=text)
+        return True
+
     def training(self, step: int, losses: Mapping[str, float], *, lr: float, pace: Pace) -> None:
         """The numbers of one report."""
         total = losses["total"]

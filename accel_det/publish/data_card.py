@@ -27,11 +27,14 @@ class SplitFacts(NamedTuple):
     shards: Sequence[Any]
 
 
-def render_data_card(name: str, splits: Mapping[str, SplitFacts], *, classes: Sequence[str], suffix: str) -> str:
+def render_data_card(
+    name: str, splits: Mapping[str, SplitFacts], *, classes: Sequence[str], suffix: str, place: str
+) -> str:
     """The text of README.md.
 
     Args:
         suffix: of the shards.
+        place: where `datasets` finds them: owner/name on the Hub, or ".".
     """
     licences = sorted({one.licence for one in splits.values() if one.licence})
     files = [{"split": split, "path": f"data/{split}-*{suffix}"} for split in splits]
@@ -52,7 +55,7 @@ def render_data_card(name: str, splits: Mapping[str, SplitFacts], *, classes: Se
         for split, one in splits.items()
     ]
     counts = [(escape(label), *(str(one.class_counts.get(label, 0)) for one in splits.values())) for label in classes]
-    example = 'from datasets import load_dataset\n\ndata = load_dataset(".", split="train", streaming=True)'
+    example = f'from datasets import load_dataset\n\ndata = load_dataset("{place}", split="train", streaming=True)'
     sections = [
         f"# {escape(name)}\n\nImages with boxes of {len(classes)} {'class' if len(classes) == 1 else 'classes'}, as shards. "
         "Boxes are (left, top, width, height) in pixels of the upright image.",

@@ -1,4 +1,4 @@
-"""Exports to and from the Hub, in one commit, with retries; a hub that fails never stops training.
+"""Exports and data sets to the Hub, and exports from it, in one commit, with retries; a hub that fails stops no training.
 
 Files are handed over as open files, not as paths. So huggingface_hub sends the weights by its HTTP (LFS) protocol:
 every hub speaks it, it is the same with and without hf_xet, and HF_HUB_DISABLE_XET need not be set before the import.
@@ -11,10 +11,10 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from accel_det.publish import layout
 from accel_det.publish.opened import OpenExport
@@ -25,7 +25,7 @@ _FIRST_WAIT_S = 2.0
 _TALKATIVE = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2")
 _RETRIED_STATUS = (408, 409, 412, 425, 429)
 _LONGEST_ERROR = 300
-_AGAIN = "push it with `accel-det push` later"
+_LATER = "try again later"
 _ADVICE = {
     401: "log in with `hf auth login`, or set HF_TOKEN",
     403: "use a token that may write there, or another repository",
@@ -33,6 +33,30 @@ _ADVICE = {
 }
 
 Wait = Callable[[float], None]
+Kind = Literal["model", "dataset"]
+"""Of a repository."""
+
+_AGAIN: dict[Kind, str] = {
+    "model": "push it with `accel-det push` later",
+    "dataset": "push it with the same command later, which writes no shard again",
+}
+
+
+class Upload(Protocol):
+    """What is pushed together.
+
+    Attributes:
+        files: by their place in the repository.
+    """
+
+    @property
+    def files(self) -> Mapping[str, BinaryIO]: ...
+
+    def check(self, secrets: tuple[str, ...]) -> None:
+        """Refuse what must not be published; raises ValueError."""
+
+    def outdated(self, existing: Iterable[str]) -> list[str]:
+        """Of the files that are in the repository, those that must go."""
 
 
 class PushError(ValueError):
@@ -68,12 +92,13 @@ class Destination:
     """Where to push, and how patiently.
 
     Attributes:
-        repo: owner/name of a model repository; made if it does not exist.
+        repo: owner/name; made if it does not exist.
         private: whether one that is made is private; one that exists stays as it is.
         token: None: what HF_TOKEN or `hf auth login` gave.
         endpoint: address of the hub; None: HF_ENDPOINT, or the official one.
         attempts: how often to try when the hub or the network fails; refusals are not retried.
         silence_s: seconds without an answer after which a connection is given up.
+        kind: of the repository.
     """
 
     repo: str
@@ -82,6 +107,7 @@ class Destination:
     endpoint: str | None = None
     attempts: int = 3
     silence_s: float = 120.0
+    kind: Kind = "model"
 
     def __post_init__(self) -> None:
         if not is_repo_name(self.repo):
@@ -107,7 +133,7 @@ def push_folder(folder: Path, *, to: Destination, message: str, wait: Wait = tim
         ExportError: the folder is no whole export, or holds the access token.
     """
     with OpenExport(folder) as export:
-        return _push(export, to, message=message, wait=wait)
+        return push_upload(export, to=to, message=message, wait=wait)
 
 
 def try_push(folder: Path, *, to: Destination, message: str, wait: Wait = time.sleep) -> PushResult:
@@ -171,7 +197,7 @@ def fetch_export(
                 )
             )
     except Exception as error:  # the hub's client raises nearly anything
-        raise PushError(f"{repo}: {_explain(error, _secrets(token))}") from None
+        raise PushError(f"{repo}: {_explain(error, _secrets(token), again=_LATER)}") from None
 
 
 class BackgroundPusher:
@@ -220,7 +246,7 @@ class BackgroundPusher:
             self._condition.notify_all()
             if self._condition.wait_for(lambda: self._pending is None and not self._busy, timeout=timeout_s):
                 return self._last
-        return PushResult(False, self._to.repo, error=f"still under way after {timeout_s:g} s; {_AGAIN}")
+        return PushResult(False, self._to.repo, error=f"still under way after {timeout_s:g} s; {_AGAIN[self._to.kind]}")
 
     def _work(self) -> None:
         while True:
@@ -242,40 +268,50 @@ class BackgroundPusher:
             self._report(result.line())
 
 
-def _try_push(export: OpenExport, to: Destination, *, message: str, wait: Wait) -> PushResult:
+def _try_push(export: Upload, to: Destination, *, message: str, wait: Wait) -> PushResult:
     try:
-        return _push(export, to, message=message, wait=wait)
+        return push_upload(export, to=to, message=message, wait=wait)
     except (PushError, layout.ExportError) as error:
         return PushResult(False, to.repo, error=str(error))
     except Exception as error:
-        return PushResult(False, to.repo, error=_explain(error, _secrets(to.token)))
+        return PushResult(False, to.repo, error=_explain(error, _secrets(to.token), again=_AGAIN[to.kind]))
 
 
-def _push(export: OpenExport, to: Destination, *, message: str, wait: Wait) -> PushResult:
+def push_upload(upload: Upload, *, to: Destination, message: str, wait: Wait = time.sleep) -> PushResult:
+    """Push open files in one commit: the hub holds what it held before, or all of this.
+
+    Raises:
+        PushError: refused, or failed at every attempt.
+        ValueError: what `Upload.check` refuses.
+    """
     secrets = _secrets(to.token)
-    export.check(secrets)
+    upload.check(secrets)
     for attempt in range(to.attempts):
         try:
             with _quiet_hub():
-                return _commit(export, to, message=message)
+                return _commit(upload, to, message=message)
         except Exception as error:  # the hub's client raises nearly anything
             if attempt + 1 == to.attempts or not _may_pass(error):
-                raise PushError(_explain(error, secrets)) from None
+                raise PushError(_explain(error, secrets, again=_AGAIN[to.kind])) from None
         wait(_FIRST_WAIT_S * 4**attempt)
     raise AssertionError("unreachable")
 
 
-def _commit(export: OpenExport, to: Destination, *, message: str) -> PushResult:
-    from huggingface_hub import CommitOperationAdd, HfApi, get_session
+def _commit(upload: Upload, to: Destination, *, message: str) -> PushResult:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session
 
     # By itself it waits without limit: a hub that accepts a connection and says nothing would hold the thread for ever.
     get_session().timeout = to.silence_s
     api = HfApi(endpoint=to.endpoint, token=to.token)
-    url = api.create_repo(to.repo, private=to.private, exist_ok=True)
-    for stream in export.files.values():
+    url = api.create_repo(to.repo, repo_type=to.kind, private=to.private, exist_ok=True)
+    for stream in upload.files.values():
         stream.seek(0)
-    additions = [CommitOperationAdd(name, stream) for name, stream in export.files.items()]
-    commit = api.create_commit(to.repo, additions, commit_message=message)
+    existing = api.list_repo_files(to.repo, repo_type=to.kind) if to.kind == "dataset" else []
+    changes: list[CommitOperationAdd | CommitOperationDelete] = [
+        *(CommitOperationAdd(name, stream) for name, stream in upload.files.items()),
+        *(CommitOperationDelete(name) for name in upload.outdated(existing)),
+    ]
+    commit = api.create_commit(to.repo, changes, repo_type=to.kind, commit_message=message)
     return PushResult(True, to.repo, url=str(url), revision=commit.oid)
 
 
@@ -313,17 +349,17 @@ def _may_pass(error: BaseException) -> bool:
     return status is None or status >= 500 or status in _RETRIED_STATUS
 
 
-def _explain(error: BaseException, secrets: tuple[str, ...]) -> str:
+def _explain(error: BaseException, secrets: tuple[str, ...], *, again: str) -> str:
     links = list(_chain(error))
     status = _status(error)
     if status is None:
         said = str(links[-1]) or type(links[-1]).__name__
-        text = f"no answer from the hub ({type(error).__name__}: {said}); {_AGAIN}"
+        text = f"no answer from the hub ({type(error).__name__}: {said}); {again}"
     else:
         said = next(
             (str(getattr(link, "server_message", None) or "") for link in links if hasattr(link, "response")), ""
         )
-        advice = _ADVICE.get(status, _AGAIN)
+        advice = _ADVICE.get(status, again)
         text = f"the hub answered {status}{f' ({said[:_LONGEST_ERROR]})' if said else ''}; {advice}"
     return redact_message(text, secrets=secrets)
 

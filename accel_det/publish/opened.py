@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,6 +47,10 @@ class OpenExport:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def outdated(self, existing: Iterable[str]) -> list[str]:
+        """No file of a repository goes: those of an export replace their like."""
+        return []
 
     def check(self, secrets: tuple[str, ...]) -> None:
         """Refuse what must not be published.

@@ -107,7 +107,7 @@ def draw_histogram(
         heights = low[1] - (low[1] - high[1]) * share / top
         draw.line(_steps(places, heights, low[1]), fill=one.color, width=5, joint="curve")
     draw.line((low[0], low[1], high[0], low[1]), MUTED, 2)
-    _draw_edges(draw, places, [label(edge) for edge in edges.tolist()], font, y=low[1] + 8)
+    _draw_edges(draw, places, [label(edge) for edge in edges.tolist()], font, y=low[1] + 16)
     draw.text(((low[0] + high[0]) / 2, size_px[1] - 4), axis, INK, font, anchor="mb")
     _draw_legend(draw, series, font, right=high[0])
     return picture

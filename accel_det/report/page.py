@@ -16,15 +16,23 @@ main { max-width: 1240px; margin: 0 auto; padding: 24px; }
 section, header { background: #fff; border: 1px solid #e2e6eb; border-radius: 10px; padding: 20px 28px; margin: 0 0 20px; }
 h1 { font-size: 26px; margin: 4px 0 8px; } h2 { font-size: 19px; margin: 0 0 8px; }
 p { margin: 4px 0; color: #4b535c; max-width: 80ch; }
+h1, h2, p, figcaption { overflow-wrap: anywhere; }
 table { border-collapse: collapse; margin: 12px 0; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 18px 4px 0; text-align: right; border-bottom: 1px solid #e2e6eb; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } th { font-weight: 600; color: #4b535c; }
+th:first-child, td:first-child { text-align: left; }
+td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 5em; max-width: 20em; }
+th { font-weight: 600; color: #4b535c; }
 .wide { overflow-x: auto; } .row { display: flex; flex-wrap: wrap; gap: 16px; }
-.row img { max-width: 100%; height: auto; } .row figure { margin: 8px 0; max-width: 100%; }
+.row img { display: block; max-width: 100%; height: auto; }
+.row figure { margin: 8px 0; max-width: 100%; overflow-x: auto; }
 figcaption { color: #68707a; font-size: 14px; }
 .key { display: inline-block; margin: 2px 16px 2px 0; }
 .key i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; }
+@media (max-width: 640px) { main { padding: 8px; } section, header { padding: 12px 14px; margin: 0 0 8px; } }
 """
+
+_LEGIBLE_PX = 560
+"""A picture that is shown wider than this is scrolled on a narrow screen, for it would be too small."""
 
 
 class Picture(NamedTuple):
@@ -78,15 +86,19 @@ def _section(section: Section) -> str:
         )
         parts.append(f"<p>{keys}</p>")
     if section.pictures:
-        parts.append('<div class="row">' + "".join(map(_picture, section.pictures)) + "</div>")
+        parts.append(
+            '<div class="row">' + "".join(_picture(picture, section.title) for picture in section.pictures) + "</div>"
+        )
     return "\n".join(filter(None, parts))
 
 
-def _picture(picture: Picture) -> str:
+def _picture(picture: Picture, title: str) -> str:
     content = base64.b64encode(picture.file.read_bytes()).decode("ascii")
     source = f"data:{_KINDS[picture.file.suffix]};base64,{content}"
     caption = f"<figcaption>{_text(picture.caption)}</figcaption>" if picture.caption else ""
-    return f'<figure><img src="{source}" width="{picture.width_px}" alt="{_text(picture.caption)}">{caption}</figure>'
+    least = f' style="min-width: {_LEGIBLE_PX}px"' if picture.width_px > _LEGIBLE_PX else ""
+    alt = _text(picture.caption or title)
+    return f'<figure><img src="{source}" width="{picture.width_px}"{least} alt="{alt}">{caption}</figure>'
 
 
 def _paragraphs(lines: Sequence[str]) -> str:

@@ -41,6 +41,13 @@ class Marked(NamedTuple):
     dashed: bool = False
 
 
+class Caption(NamedTuple):
+    """What stands below a picture: a name, of which the end is kept where room is short, behind what is said about it."""
+
+    name: str
+    about: str = ""
+
+
 def class_color(label: int) -> Color:
     """The color of a class: the same in every picture, different from those of the classes near it."""
     if label < len(_FIRST_COLORS):
@@ -167,6 +174,41 @@ def contact_sheet(images: Sequence[Image.Image], *, columns: int, cell_width_px:
         for column, cell in enumerate(row):
             sheet.paste(cell, (gap + column * (cell_width_px + gap), y + (height - cell.height) // 2))
         y += height + gap
+    return sheet
+
+
+def picture_table(
+    rows: Sequence[Sequence[Image.Image]],
+    heads: Sequence[str],
+    captions: Sequence[Sequence[Caption]],
+    *,
+    cell_px: int,
+) -> Image.Image:
+    """Rows of pictures below the heads of their columns, each row above its captions.
+
+    Args:
+        rows: pictures at most `cell_px` wide.
+        captions: of each row, as many as it has pictures, or one that has the whole width.
+        cell_px: width of a column.
+    """
+    gap, line = cell_px * 3 // 100, cell_px // 10
+    font, small = _font(cell_px // 20), _font(cell_px // 25)
+    heights = [max(cell.height for cell in row) + line for row in rows]
+    sheet = Image.new("RGB", (gap + len(heads) * (cell_px + gap), 3 * gap + line // 4 + sum(heights)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, head in enumerate(heads):
+        draw.text((gap + column * (cell_px + gap), 2 * gap), head, INK, font, anchor="lm")
+    y = 3 * gap + line // 4
+    for row, height, texts in zip(rows, heights, captions, strict=True):
+        for column, cell in enumerate(row):
+            left = gap + column * (cell_px + gap) + (cell_px - cell.width) // 2
+            sheet.paste(cell, (left, y + (height - line - cell.height) // 2))
+        room = cell_px if len(texts) == len(row) > 1 else sheet.width - 2 * gap
+        for column, (name, about) in enumerate(texts):
+            before = f"{about}:  " if about else ""
+            text = before + _fitted(name, small, room - small.getlength(before))
+            draw.text((gap + column * (cell_px + gap), y + height - line * 2 // 3), text, MUTED, small, anchor="lm")
+        y += height
     return sheet
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from accel_det.data import decode as decode_module
 from accel_det.data.check import check_tables
+from accel_det.data.convert import WRITERS, convert
 from accel_det.data.decode import decode, image_size
 from accel_det.data.defects import Defect
 from accel_det.data.records import DetectionTable
@@ -152,6 +153,27 @@ def test_273_boxes_of_100_images_are_the_same_from_six_formats(tmp_path: Path) -
             assert [label for label, _ in found[name]] == [label for label, _ in rows]
             difference = torch.tensor([box for _, box in found[name]]) - torch.tensor([box for _, box in rows])
             assert difference.abs().max() <= tolerance, (source, name)
+
+
+@pytest.mark.parametrize("to", sorted(set(WRITERS) - {"widerface"}))
+def test_the_273_boxes_are_the_same_after_they_were_written_in_another_format(tmp_path: Path, to: str) -> None:
+    """VOC calls 38 of them difficult; YOLO and CreateML have no word for that, so theirs come from COCO, which calls none so."""
+    without_flag = to in ("yolo", "createml")
+    names = ("coco", "coco_format_v1") if without_flag else ("voc", "pascalvoc_format")
+    table, _ = voc100(tmp_path / "set", *names)
+    done = convert({"train": table}, tmp_path / "made", to=to, link=True)
+    again, defects = open_split({"set": SetSpec("set", to, str(tmp_path / "made"))}, "set:train")
+    assert done.counts == {"train": (100, 273)} and defects == []
+    # COCO lists its classes in an order that CreateML, which lists none, cannot keep.
+    assert [line.partition(":")[0] for line in done.lost] == (["the list of classes"] if to == "createml" else [])
+    assert objects_of(again) == objects_of(table)
+    assert int(again.stored_objects().crowd.sum()) == (0 if without_flag else 38)
+
+
+def test_the_38_difficult_objects_that_yolo_has_no_word_for_are_left_out_and_counted(tmp_path: Path) -> None:
+    table, _ = voc100(tmp_path / "set", "voc", "pascalvoc_format")
+    done = convert({"train": table}, tmp_path / "made", to="yolo", link=True)
+    assert done == ({"train": (100, 273 - 38)}, ["38 ignored region(s), which are left out"])
 
 
 def test_decimal_commas_in_voc_are_read_as_points_and_reported_for_each_of_273_boxes(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from accel_det.data import street
 from accel_det.data.check import check_tables
 from accel_det.data.defects import DEFECT_KINDS, DataError, Findings, stop_message
-from accel_det.data.sources import SetSpec, held_out_share, open_split
+from accel_det.data.holdout import place_of
+from accel_det.data.sources import SetSpec, open_split
 
 
 def three_sets(root: Path) -> dict[str, SetSpec]:
@@ -108,15 +109,9 @@ def test_holding_out_parts_the_images_by_their_names_alone(tmp_path: Path) -> No
     assert names[0].isdisjoint(names[1]) and len(names[0] | names[1]) == 200
     # Binomial with 200 draws of .2: 40 with a standard deviation of 5.7; within four of them.
     assert 17 <= len(val) <= 63
-    assert all(held_out_share(name) < 0.2 for name in names[1])
+    assert all(place_of(Path(name).name) < 0.2 for name in names[1])
     with pytest.raises(ValueError, match="there is no 'test'"):
         open_split({"set": spec}, "set:test")
-
-
-def test_augmented_copies_of_one_picture_are_held_out_together() -> None:
-    copies = [f"train/a_jpg.rf.{character * 32}.jpg" for character in "0123456789abcdef"]
-    assert len({held_out_share(name) for name in copies}) == 1
-    assert held_out_share("b_jpg.rf." + "0" * 32 + ".jpg") != held_out_share(copies[0])
 
 
 def test_the_same_bytes_in_train_and_val_stop_unless_accepted_and_the_same_name_is_reported(tmp_path: Path) -> None:

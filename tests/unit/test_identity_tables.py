@@ -110,7 +110,7 @@ def test_a_file_that_is_no_table_is_named(text: str, tmp_path: Path) -> None:
         opened(SetSpec("t", "table", str(tmp_path)))
     assert "\n" not in str(caught.value)
     (tmp_path / "all.csv").rename(tmp_path / "all.parquet")
-    with pytest.raises(ValueError, match=r"all\.parquet: cannot be read as a table"):
+    with pytest.raises(ValueError, match=r"all\.parquet: cannot be read as parquet"):
         opened(SetSpec("t", "table", str(tmp_path)))
     with pytest.raises(ValueError, match="annotations: no file"):
         opened(SetSpec("t", "table", str(tmp_path), annotations="other.csv"))

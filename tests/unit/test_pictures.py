@@ -1,5 +1,6 @@
 """Pictures of boxes: where the ink goes, and sizes."""
 
+import numpy as np
 import pytest
 import torch
 from detection_cases import make_row
@@ -7,6 +8,7 @@ from PIL import Image
 
 from accel_det.report.pictures import (
     PAPER,
+    Caption,
     Marked,
     class_color,
     compare,
@@ -14,6 +16,7 @@ from accel_det.report.pictures import (
     draw_detections,
     draw_marks,
     draw_truth,
+    picture_table,
 )
 from accel_det.types import BoxTarget
 
@@ -125,3 +128,21 @@ def test_a_sheet_holds_every_image_in_its_cell() -> None:
         assert count(sheet, class_color(label)) == 100 * height
     with pytest.raises(ValueError, match="sheet of 0 images"):
         contact_sheet([], columns=2)
+
+
+def test_a_table_of_pictures_has_every_picture_in_its_column_above_its_caption() -> None:
+    rows = [
+        [Image.new("RGB", (100 - 10 * i, 60), class_color(3 * row + i)) for i in range(3 - row)] for row in range(2)
+    ]
+    names = [[Caption("folder/" * 40 + "a.jpg", "1 object")], [Caption("b.jpg"), Caption("folder/" * 40 + "c.jpg")]]
+    table = picture_table(rows, ["one", "two", "three"], names, cell_px=100)
+    assert table.width == 3 + 3 * 103
+    pixels = np.asarray(table)
+    for label, column in ((0, 0), (1, 1), (2, 2), (3, 0), (4, 1)):
+        mine = (pixels == class_color(label)).all(axis=2)
+        assert mine.sum() == 60 * (100 - 10 * (label % 3))
+        places = np.flatnonzero(mine.any(axis=0))
+        center = 3 + column * 103 + 50
+        assert abs((places[0] + places[-1] + 1) / 2 - center) <= 0.5
+    below = pixels[-10:]
+    assert (below[:, 3:103] != 255).any() and (below[:, 106:206] != 255).any() and (below[:, 209:] == 255).all()

@@ -314,12 +314,13 @@ def test_an_error_in_a_process_is_raised_in_the_caller() -> None:
     ("split", "parameters", "message"),
     [
         ("test", {}, "no split 'test'; it has train and val"),
-        ("train", {"scenes": 3}, "unknown parameter 'scenes'; known are seed, images, height, width, crowding"),
+        ("train", {"scenes": 3}, "unknown parameter 'scenes'; known are seed, images, height, width, crowding, view"),
         ("train", {"seed": -1}, "parameter seed: -1 is not a whole number >= 0"),
         ("train", {"images": 0}, "parameter images: 0 is not a whole number >= 1"),
         ("train", {"images": 2_000_000}, "parameter images: 2000000 is more than a split has"),
         ("train", {"height": 240.0}, "parameter height: 240.0 is not a whole number >= 32"),
         ("train", {"width": "wide"}, "parameter width: 'wide' is not a whole number >= 32"),
+        ("train", {"view": "sky"}, "parameter view: 'sky' is none of street, sidewalk"),
         ("train", {"crowding": 0}, r"parameter crowding: 0 is not a number in \(0, 4\]"),
     ],
 )

@@ -159,8 +159,9 @@ def test_a_table_with_regions_travels_to_another_process(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_show_data_writes_a_page_with_everything_in_it(
-    split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "small.yaml").write_text(dump(config_of(tmp_path)), "utf-8")
     out = tmp_path / "out"
     arguments = [str(tmp_path / "small.yaml"), "--out", str(out), "--split", split, "--images", "9", "--json"]
@@ -178,12 +179,30 @@ def test_show_data_writes_a_page_with_everything_in_it(
         "samples.jpg",
     ]
     assert text.count('src="data:image/') == len(names) == text.count("<img ")
+    assert answer["near_duplicates"] == 0 and "No image of val looks like one of train." in text
     # 3 and 2 images, of which 1 and 0 without objects; 3 objects and 1 ignored region in each split.
     assert "<td>train</td><td>3</td><td>1</td><td>3</td>" in text
     assert "<td>val</td><td>2</td><td>0</td><td>3</td>" in text
     assert "<td>dog</td><td>2</td><td>2</td><td>66.7 %</td><td>2</td><td>2</td><td>66.7 %</td>" in text
     columns = {"train": 4, "val": 2}[split]  # the file and three epochs, or the network's input
     assert Image.open(out / "samples.jpg").width == 12 + columns * 412
+
+
+def test_show_data_shows_a_mirrored_copy_beside_its_picture_unless_told_not_to_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "small.yaml").write_text(dump(config_of(tmp_path)), "utf-8")
+    with Image.open(tmp_path / "train" / "a.png") as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "val" / "b.png")
+    arguments = [str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out"), "--json"]
+    for more, count in (([], 1), (["--skip-duplicates"], None)):
+        assert show_data.run([*arguments, *more]) == 0
+        assert json.loads(capsys.readouterr().out)["near_duplicates"] == count
+        text = (tmp_path / "out" / "index.html").read_text("utf-8")
+        assert ("1 of 2 images of val (50.0 %) look like one of train, 1 of them mirrored." in text) == bool(count)
+    with Image.open(tmp_path / "out" / "near_duplicates.jpg") as pair:
+        assert pair.width == 12 + 2 * 412
 
 
 def test_show_data_is_a_command_that_says_what_it_needs() -> None:

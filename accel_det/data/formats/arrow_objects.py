@@ -3,6 +3,8 @@
 Letters: I images, A annotated objects.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import datasets
@@ -12,9 +14,13 @@ import pyarrow.compute as pc
 
 from accel_det.data.defects import Findings
 from accel_det.data.formats.raw import Bools, Floats, Ints, RawObjects
+from accel_det.data.lines import in_one_line, one_line
 
 LABEL_FIELDS = ("category", "categories", "label", "labels", "category_id", "class")
 BOX_FIELDS = ("bbox", "bboxes", "boxes")
+MOST_NUMBERS = 10_000
+"""Of classes that have numbers and no names, so many are believed; a label beyond them is none."""
+
 _CROWD_FIELDS = ("iscrowd",)
 _AREA_FIELDS = ("area",)
 
@@ -29,6 +35,23 @@ class _Column(NamedTuple):
         if kept_images.all():  # millions of numbers are not copied for nothing
             return self.values
         return self.values.filter(pa.array(np.repeat(kept_images, self.lengths)))
+
+
+@contextmanager
+def expected_kinds(where: str) -> Iterator[None]:
+    """Turns what Arrow says of columns of other kinds than the convention has into one line that names the table.
+
+    Raises:
+        ValueError: a column is of another kind.
+    """
+    try:
+        yield
+    except (pa.ArrowException, datasets.table.CastError, TypeError) as error:
+        what = one_line(in_one_line(error), most=300)
+        raise ValueError(
+            f"{where}: a column is of another kind than images and their objects have: {what}; convert it, or name another "
+            "file in `annotations`"
+        ) from error
 
 
 def read_objects(
@@ -133,7 +156,8 @@ def _labels(values: pa.Array) -> tuple[Ints, tuple[str, ...]]:
         found = pc.index_in(values, value_set=pa.array(names, values.type))
         return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64), names
     labels: Ints = pc.fill_null(values.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
-    return labels, tuple(str(number) for number in range(int(labels.max(initial=-1)) + 1))
+    largest = int(labels[labels < MOST_NUMBERS].max(initial=-1))
+    return labels, tuple(str(number) for number in range(largest + 1))
 
 
 def _feature_classes(feature: object, label_field: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from accel_det.data.formats.raw import (
     locate_image,
     to_number,
 )
+from accel_det.data.lines import in_one_line, parse_json
 from accel_det.data.locate import Folder, split_names
 
 ROBOFLOW_FILE = "_annotations.coco.json"
@@ -98,12 +99,12 @@ def annotation_file(source: SplitSource, split: str) -> Path:
 def _load(path: Path, findings: Findings) -> Mapping[str, Sequence[object]] | None:
     """The document, with its three lists; None and a finding where it is not one."""
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
     except json.JSONDecodeError as error:
         findings.add("malformed_file", file=str(path), record=f"line {error.lineno}", value=f"no JSON: {error.msg}")
         return None
-    except (OSError, UnicodeError, RecursionError) as error:
-        findings.add("malformed_file", file=str(path), value=f"cannot be read: {type(error).__name__}: {error}")
+    except (OSError, ValueError) as error:
+        findings.add("malformed_file", file=str(path), value=f"cannot be read: {in_one_line(error)}")
         return None
     if not isinstance(document, dict):
         findings.add("malformed_file", file=str(path), value=f"a {type(document).__name__} where an object belongs")

@@ -15,6 +15,7 @@ from accel_det.data.formats.gather import (
     to_numbers,
 )
 from accel_det.data.formats.raw import ObjectColumns, RawSplit, SplitSource
+from accel_det.data.lines import in_one_line, parse_json
 
 FILE = "_annotations.createml.json"
 _USUAL = (
@@ -61,12 +62,12 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
 def _load(path: Path, findings: Findings) -> list[object]:
     """The list of the file; empty, and noted, where it is not one."""
     try:
-        document = json.loads(path.read_text("utf-8-sig"))
+        document = parse_json(path.read_bytes())
     except json.JSONDecodeError as error:
         findings.add("malformed_file", file=str(path), record=f"line {error.lineno}", value=f"no JSON: {error.msg}")
         return []
-    except (OSError, ValueError, RecursionError) as error:
-        findings.add("malformed_file", file=str(path), value=f"cannot be read: {type(error).__name__}: {error}")
+    except (OSError, ValueError) as error:
+        findings.add("malformed_file", file=str(path), value=f"cannot be read: {in_one_line(error)}")
         return []
     if not isinstance(document, list):
         findings.add(

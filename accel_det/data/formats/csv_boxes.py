@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from accel_det.data.defects import Findings
-from accel_det.data.formats.csv_rows import CsvRow, column_names, csv_rows
+from accel_det.data.formats.csv_rows import CsvRow, column_names, csv_rows, repeated_column
 from accel_det.data.formats.gather import (
     PROBED_IMAGES,
     AnnotationFile,
@@ -98,6 +98,11 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
     if columns is None:
         expected = "image, label and xmin, ymin, xmax, ymax (or x, y, width, height)"
         value = f"columns {shown(first.fields)} where {expected} belong"
+        findings.add("malformed_file", file=str(file.path), record=f"line {first.line}", value=value)
+        return RawSplit.empty()
+    repeated = repeated_column(first.fields) if has_header else ""
+    if repeated:
+        value = f"the column {repeated!r} is there twice"
         findings.add("malformed_file", file=str(file.path), record=f"line {first.line}", value=value)
         return RawSplit.empty()
     if not has_header:

@@ -1,6 +1,5 @@
 """CUHK03 as a folder of pictures, the layout that its converters write."""
 
-import json
 from pathlib import Path
 
 from accel_det.data.defects import Findings
@@ -9,7 +8,6 @@ from accel_det.data.formats.identity_raw import (
     IdentitySource,
     Listed,
     RawPictures,
-    in_one_line,
     joined,
     listed_images,
     no_split,
@@ -17,6 +15,7 @@ from accel_det.data.formats.identity_raw import (
     role_of,
     split_folder,
 )
+from accel_det.data.lines import in_one_line, parse_json
 from accel_det.types import Role
 
 _FOLDERS = ("images_labeled", "images_detected")
@@ -87,10 +86,10 @@ def _splits_file(source: IdentitySource, folder: Path) -> Path | None:
 def _read_splits(set_name: str, path: Path) -> dict[str, list[str]]:
     """File names of train, query and gallery."""
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
         first = document[0] if isinstance(document, list) else document
         return {part: [_last_part(entry) for entry in first[part]] for part in _LISTS}
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(
             f"set {set_name!r}: {path} is no file of splits: {in_one_line(error)}; expected a list whose first "
             f"entry has the lists {', '.join(_LISTS)}"

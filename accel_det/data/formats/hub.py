@@ -4,7 +4,6 @@
 `iscrowd`.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 
 from accel_det.data.defects import Findings
 from accel_det.data.encoded import IMAGE_FEATURES
-from accel_det.data.formats.arrow_objects import BOX_FIELDS, LABEL_FIELDS, read_objects
+from accel_det.data.formats.arrow_objects import BOX_FIELDS, LABEL_FIELDS, MOST_NUMBERS, expected_kinds, read_objects
 from accel_det.data.formats.raw import (
     UNKNOWN_SIDE,
     Bools,
@@ -27,7 +26,9 @@ from accel_det.data.formats.raw import (
     locate_image,
     to_number,
 )
+from accel_det.data.lines import in_one_line, parse_json, read_lines
 from accel_det.data.locate import Folder, split_names
+from accel_det.data.shards import open_parquet
 
 METADATA = "metadata.jsonl"
 
@@ -68,9 +69,38 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
             f"set {source.name!r}, split {split!r}: neither {METADATA} nor parquet files in {root}; looked for "
             f"{found.looked_for}; name them in `annotations`"
         )
-    table = datasets.load_dataset("parquet", data_files={split: found.tables}, split=split)
-    where = found.tables[0]
+    table, where = load_parquet(found.tables, split), found.tables[0]
     return from_dataset(table, (), source_name=source.name, split=split, root=root, where=where, findings=findings)
+
+
+def load_parquet(files: Sequence[str], split: str) -> datasets.Dataset:
+    """The rows of parquet files, as the split of that name. Files without rows, at which the library stops, are passed over.
+
+    Raises:
+        ValueError: one of them is damaged, or their columns differ.
+    """
+    try:
+        filled = [file for file in files if open_parquet(file).metadata.num_rows]
+        if not filled:
+            return datasets.Dataset(open_parquet(files[0]).schema_arrow.empty_table())
+        return datasets.load_dataset("parquet", data_files={split: filled}, split=split)
+    except Exception as error:  # the library raises nearly anything, and does not say of which file
+        damage = next((found for file in files if (found := _damage(file))), None)
+        where = (
+            damage
+            or f"{files[0]}{f' and {len(files) - 1} more' if files[1:] else ''}: {in_one_line(error.__cause__ or error)}"
+        )
+        raise ValueError(f"{where}; expected parquet files of the same columns: restore them") from error
+
+
+def _damage(file: str) -> str:
+    """Why a parquet file cannot be read, or ""."""
+    try:
+        for _ in open_parquet(file).iter_batches():
+            pass
+    except (pa.ArrowException, OSError) as error:
+        return f"{file}: cannot be read as parquet: {in_one_line(error)}"
+    return ""
 
 
 def find_files(source: SplitSource, split: str) -> HubFiles:
@@ -78,13 +108,13 @@ def find_files(source: SplitSource, split: str) -> HubFiles:
     root = Path(source.root)
     names = split_names(split)
     if source.annotations is not None:
-        candidates = [root / source.annotations.replace("{split}", name) for name in names]
+        patterns = [source.annotations.replace("{split}", name) for name in names]
+        candidates = [root / pattern for pattern in patterns]
     else:
         candidates = [folder / name / METADATA for folder in (root, root / "data") for name in names]
         candidates += [root / METADATA] if split == "train" else []
-    patterns = [source.annotations.replace("{split}", split)] if source.annotations is not None else []
-    patterns += [f"{folder}{name}*.parquet" for folder in ("", "data/") for name in names]
-    patterns += [f"{name}/*.parquet" for name in names]
+        patterns = [f"{folder}{name}*.parquet" for folder in ("", "data/") for name in names]
+        patterns += [f"{name}/*.parquet" for name in names]
     metadata = next((path for path in candidates if path.suffix == ".jsonl" and path.is_file()), None)
     tables: list[str] = []
     for pattern in patterns if metadata is None else ():
@@ -104,7 +134,7 @@ def _read_hub_name(source: SplitSource, split: str, *, findings: Findings) -> Ra
     except Exception as error:  # network, cache, names, credentials: the library raises nearly anything
         raise ValueError(
             f"set {source.name!r}: {source.root!r} is no folder here, and as a Hub data set its split {split!r} cannot "
-            f"be loaded: {type(error).__name__}: {error}; correct `root`"
+            f"be loaded: {in_one_line(error)}; correct `root`"
         ) from error
     return from_dataset(
         table, (), source_name=source.name, split=split, root=None, where=source.root, findings=findings
@@ -139,10 +169,12 @@ def from_dataset(
         raise ValueError(f"set {source_name!r}: {where} has the columns {table.column_names}, without {missing}")
     if table._indices is not None:
         table = table.flatten_indices()
-    objects, found_classes = read_objects(
-        table.data.column("objects"), table.features["objects"], where=where, findings=findings
-    )
-    images = table.select_columns(["image"]).cast_column("image", IMAGE_FEATURES["image"])
+    with expected_kinds(where):
+        objects, found_classes = read_objects(
+            table.data.column("objects"), table.features["objects"], where=where, findings=findings
+        )
+        images = table.select_columns(["image"]).cast_column("image", IMAGE_FEATURES["image"])
+        sizes = np.stack([_stored_sides(table, name) for name in ("height", "width")], axis=1)
     # Chunk by chunk: joined, they may be larger than an array of bytes can be.
     chunks = images.data.column("image").chunks
     paths = [path for chunk in chunks for path in pc.struct_field(chunk, "path").to_pylist()]
@@ -152,7 +184,7 @@ def from_dataset(
         files=None,
         images=images,
         annotation_files=[where] * len(table),
-        sizes=np.stack([_stored_sides(table, name) for name in ("height", "width")], axis=1),
+        sizes=sizes,
         objects=objects,
     )
     present = [_present(pc.struct_field(chunk, "bytes")) for chunk in chunks]
@@ -204,14 +236,14 @@ def _read_metadata(source: SplitSource, path: Path, *, images: Path, findings: F
     sizes: list[tuple[int, int]] = []
     seen: set[str] = set()
     rows: list[tuple[int, int, dict[str, object]]] = []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         record = f"line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             name, objects = _metadata_row(row)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             findings.add("malformed_record", file=str(path), record=record, value=f"{error}; the image is left out")
             continue
         located = locate_image(folder, [name], findings=findings, annotation_file=str(path), record=record)
@@ -263,7 +295,7 @@ def _add_objects(
     """Fills the columns; returns the classes: the texts that occur, sorted, or the numbers from 0 as texts."""
     labels = [entry["label"] for _, _, entry in rows]
     texts = sorted({label for label in labels if isinstance(label, str)})
-    numbers = [label for label in labels if isinstance(label, int) and not isinstance(label, bool) and label >= 0]
+    numbers = [label for label in labels if type(label) is int and 0 <= label < MOST_NUMBERS]
     classes = tuple(texts) if texts else tuple(str(number) for number in range(max(numbers, default=-1) + 1))
     index_of: dict[object, int] = (
         {name: index for index, name in enumerate(texts)} if texts else {n: n for n in numbers}

@@ -7,7 +7,7 @@ shard is read once from end to end.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +18,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
+from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.parquet.parquet import Parquet
 
+from accel_det.data import s3
 from accel_det.data.cache import cached_table, source_of
 from accel_det.data.decode import image_header
 from accel_det.data.defects import Findings
-from accel_det.data.formats import arrow_objects, hub
+from accel_det.data.formats import arrow_objects, hub, json_lines
 from accel_det.data.formats.raw import UNKNOWN_SIDE, RawSplit, SplitSource, StreamedImages
+from accel_det.data.lines import in_one_line
 from accel_det.data.progress import shown
-from accel_det.data.shards import DatasetShards, ParquetShards, Refusal, Shards, open_parquet, patiently, row_bytes
+from accel_det.data.shards import (
+    DatasetShards,
+    Option,
+    ParquetShards,
+    Refusal,
+    Shards,
+    open_parquet,
+    patiently,
+    row_bytes,
+)
 
 _LENGTHS = b"accel_det.lengths"
 _MODULES = {".parquet": "parquet", ".tar": "webdataset", ".jsonl": "json", ".json": "json", ".arrow": "arrow"}
@@ -60,11 +72,12 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
         ValueError: there are no shards, one of them cannot be read, or the columns are others.
     """
     found = _find(source, split)
-    index = _index(source, found)
-    features = datasets.Features.from_arrow_schema(index.table.schema)
-    objects, classes = arrow_objects.read_objects(
-        index.table.column("objects"), features["objects"], where=source.root, findings=findings
-    )
+    with arrow_objects.expected_kinds(source.root):
+        index = _index(source, found)
+        features = datasets.Features.from_arrow_schema(index.table.schema)
+        objects, classes = arrow_objects.read_objects(
+            index.table.column("objects"), features["objects"], where=source.root, findings=findings
+        )
     names = index.table.column("name").to_pylist()
     shards = _names_of_shards(found, index.lengths)
     return RawSplit(
@@ -88,6 +101,8 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
 
 def _find(source: SplitSource, split: str) -> _Source:
     remote = "://" in source.root
+    if source.root.startswith("s3://"):
+        s3.accept_block_sizes()
     if not remote and not Path(source.root).exists():
         return _built(source, split, source.root, name=source.annotations)
     if remote or source.annotations is not None:
@@ -119,7 +134,7 @@ def _named_files(source: SplitSource, split: str) -> list[str]:
             return numbered
         if "*" not in address:
             return [address]
-        system, path = fsspec.core.url_to_fs(address)
+        system, path = fsspec.core.url_to_fs(address, **source.storage)
         found = patiently(address, lambda system=system, path=path: sorted(system.glob(path)))  # type: ignore[misc]
         found = [file for file in found if Path(file).name != hub.METADATA]
         if found:
@@ -143,11 +158,11 @@ def _numbered(address: str) -> list[str]:
 
 def _built(source: SplitSource, split: str, path: str, **arguments: Any) -> _Source:
     try:
-        builder = datasets.load_dataset_builder(path, **arguments)
+        builder = datasets.load_dataset_builder(path, storage_options=dict(source.storage), **arguments)
         known = builder.config.data_files or {}
     except Exception as error:  # network, cache, names, credentials: the library raises nearly anything
         raise ValueError(
-            f"set {source.name!r}: {source.root!r} cannot be streamed: {type(error).__name__}: {error}; correct `root` or "
+            f"set {source.name!r}: {source.root!r} cannot be streamed: {in_one_line(error)}; correct `root` or "
             "`annotations`"
         ) from error
     if split not in known:
@@ -170,7 +185,7 @@ class _Index(NamedTuple):
 
 def _index(source: SplitSource, found: _Source) -> _Index:
     """From the cache, or gathered; whoever changes a shard gets another one."""
-    stamps = [_stamp(file) for file in found.files]
+    stamps = [_stamp(file, source.storage) for file in found.files]
     gather = _gather_parquet if isinstance(found.builder, Parquet) else _gather_rows
     table = cached_table(
         {"shards": json.dumps(stamps), "reader": type(found.builder).__name__},
@@ -181,9 +196,9 @@ def _index(source: SplitSource, found: _Source) -> _Index:
     return _Index(table, json.loads(table.schema.metadata[_LENGTHS]))
 
 
-def _stamp(file: str) -> list[str]:
+def _stamp(file: str, storage: Mapping[str, Option]) -> list[str]:
     def ask() -> list[str]:
-        system, path = fsspec.core.url_to_fs(file)
+        system, path = fsspec.core.url_to_fs(file, **storage)
         info = system.info(path)
         return [file, *(f"{key} {info[key]}" for key in _STAMPS if info.get(key) is not None)]
 
@@ -199,12 +214,15 @@ def _gather_parquet(source: SplitSource, found: _Source) -> pa.Table:
 
 def _parquet_rows(source: SplitSource, file: str) -> pa.Table:
     """The annotations of one file; its images are read only where it does not say how large they are."""
-    opened = open_parquet(file)
+    opened = open_parquet(file, source.storage)
     schema = opened.schema_arrow
     missing = [column for column in ("image", "objects") if column not in schema.names]
     if missing:
         raise Refusal(f"set {source.name!r}: {file} has the columns {schema.names}, without {missing}")
-    paths = "image.path" if schema.field("image").type.get_field_index("path") >= 0 else None
+    kind = schema.field("image").type
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        raise Refusal(f"set {source.name!r}: {file} has {kind} in the column image, where structs with bytes belong")
+    paths = "image.path" if kind.get_field_index("path") >= 0 else None
     sized = all(side in schema.names for side in _SIDES)
     wanted = ["objects", *(_SIDES if sized else ()), *([paths] if paths else [])]
     table = opened.read(columns=wanted)
@@ -238,10 +256,12 @@ def _gather_rows(source: SplitSource, found: _Source) -> pa.Table:
     lengths: list[int] = []
     count = dataset.num_shards
     names = _names_of_shards(found, range(count))
+    opened = _opened(source, found)
+    root = f"{source.root.rstrip('/')}/" if isinstance(found.builder, Json) else ""
     for shard in shown(range(count), total=count, what="annotations of shards"):
         rows = patiently(
             names[shard],
-            lambda shard=shard: list(_bare_rows(dataset.shard(count, shard), image, objects, paths=_has_paths(found))),  # type: ignore[misc]
+            lambda shard=shard: list(_bare_rows(dataset.shard(count, shard), image, objects, opened=opened, root=root)),  # type: ignore[misc]
         )
         lengths.append(len(rows))
         tables += [pa.Table.from_pylist(rows[i : i + _ROWS_AT_ONCE]) for i in range(0, len(rows), _ROWS_AT_ONCE)]
@@ -259,17 +279,28 @@ def _gather_rows(source: SplitSource, found: _Source) -> pa.Table:
 
 
 def _bare_rows(
-    rows: Iterable[dict[str, Any]], image: str, objects: Sequence[str], *, paths: bool
+    rows: Iterable[dict[str, Any]],
+    image: str,
+    objects: Sequence[str],
+    *,
+    opened: Mapping[str, Option] | None,
+    root: str,
 ) -> Iterator[dict[str, Any]]:
-    """What the index holds of some rows."""
+    """What the index holds of some rows; names without the root before them."""
     for row in rows:
         found = row
         for key in objects:
             found = found[key]
-        data = row_bytes(row[image], paths=paths)
+        data = row_bytes(row[image], opened=opened)
         (height,), (width,), (fault,) = _measured([data])
         name = row.get("__key__") or (row[image] or {}).get("path")
-        yield {"name": name and str(name), "height": height, "width": width, "fault": fault, "objects": found}
+        yield {
+            "name": name and str(name).removeprefix(root),
+            "height": height,
+            "width": width,
+            "fault": fault,
+            "objects": found,
+        }
 
 
 def _measured(images: Iterable[bytes]) -> tuple[list[int], list[int], list[str]]:
@@ -294,9 +325,12 @@ def _undecoded(source: SplitSource, found: _Source) -> tuple[datasets.IterableDa
         if dataset.features is None:
             dataset = dataset._resolve_features()
     except Exception as error:
-        raise ValueError(f"set {source.name!r}: {source.root!r}: {type(error).__name__}: {error}") from error
+        shards = f"{found.files[0]}{f' and {len(found.files) - 1} more' if found.files[1:] else ''}"
+        raise ValueError(f"{shards}: cannot be read as shards: {in_one_line(error)}; restore them") from error
     features = dataset.features
-    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    as_json = isinstance(found.builder, Json)
+    can_be = json_lines.holds_images if as_json else lambda feature: isinstance(feature, datasets.Image)
+    images = [name for name, feature in features.items() if can_be(feature)]
     image = "image" if "image" in images else next(iter(images), None)
     objects = ["objects"] if "objects" in features else ["json", "objects"]
     if image is None or _objects_feature(features, objects) is None:
@@ -304,6 +338,8 @@ def _undecoded(source: SplitSource, found: _Source) -> tuple[datasets.IterableDa
             f"set {source.name!r}: {source.root!r} has the columns {list(features)}; expected one of images, and objects, or "
             "json with objects"
         )
+    if as_json:
+        return json_lines.with_images(dataset, image, root=source.root), image, objects
     return dataset.decode(False), image, objects
 
 
@@ -335,12 +371,13 @@ def _names_of_shards(found: _Source, shards: Sequence[object]) -> list[str]:
 
 def _shards(source: SplitSource, found: _Source, lengths: Sequence[int]) -> Shards:
     if isinstance(found.builder, Parquet):
-        return ParquetShards(found.files, lengths)
+        return ParquetShards(found.files, lengths, storage=source.storage)
     dataset, image, _ = _undecoded(source, found)
     names = _names_of_shards(found, lengths)
-    return DatasetShards(dataset, lengths, column=image, names=names, paths=_has_paths(found))
+    return DatasetShards(dataset, lengths, column=image, names=names, opened=_opened(source, found))
 
 
-def _has_paths(found: _Source) -> bool:
-    """Whether paths in its rows may be opened: those of a folder were found in it, any other could lead anywhere."""
-    return isinstance(found.builder, FolderBasedBuilder)
+def _opened(source: SplitSource, found: _Source) -> Mapping[str, Option] | None:
+    """With what paths in its rows are opened: those of a folder were found in it, those of JSON lines are known to be below
+    the root; None where they are not, for they could lead anywhere."""
+    return source.storage if isinstance(found.builder, FolderBasedBuilder | Json) else None

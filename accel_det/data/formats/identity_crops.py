@@ -12,17 +12,10 @@ from accel_det.data.defects import Findings
 from accel_det.data.encoded import file_bytes
 from accel_det.data.formats.identity_boxes import BoxRow, BoxRule, cut_pictures, split_parameters
 from accel_det.data.formats.identity_columns import read_texts, rows_of
-from accel_det.data.formats.identity_raw import (
-    DISTRACTOR,
-    IdentitySource,
-    RawPictures,
-    in_one_line,
-    no_split,
-    read_lines,
-    role_of,
-)
+from accel_det.data.formats.identity_raw import DISTRACTOR, IdentitySource, RawPictures, no_split, role_of
 from accel_det.data.formats.identity_table import SUFFIXES, TablePart, open_parts
 from accel_det.data.formats.raw import locate_image
+from accel_det.data.lines import in_one_line, read_lines
 from accel_det.data.locate import Folder, split_names
 from accel_det.types import Role
 
@@ -97,8 +90,9 @@ def _sequences(source: IdentitySource, split: str, *, findings: Findings) -> lis
 
 
 def _first_frame(sequence: Path) -> bytes:
-    """The first file in the folder of the frames, or nothing; other folders in it are passed over."""
-    entries = sorted((sequence / _sequence_info(sequence).folder).glob("*"))
+    """The first file in the folder of the frames, or nothing; other folders in it, and one outside, are passed over."""
+    located = Folder(sequence).find(_sequence_info(sequence).folder)
+    entries = sorted(Path(located.path).glob("*")) if located is not None and located.inside else []
     frame = next((entry for entry in entries if entry.is_file()), None)
     return b"" if frame is None else file_bytes(str(frame))
 
@@ -123,9 +117,8 @@ def _sequence_info(sequence: Path) -> _SequenceInfo:
         raise ValueError(
             f"{sequence / 'seqinfo.ini'}: cannot be read: {in_one_line(error)}; restore or remove it"
         ) from error
-    return _SequenceInfo(
-        parser.get("Sequence", "imDir", fallback="img1"), parser.get("Sequence", "imExt", fallback=".jpg")
-    )
+    folder, suffix = parser.get("Sequence", "imDir", fallback="img1"), parser.get("Sequence", "imExt", fallback=".jpg")
+    return _SequenceInfo(folder, suffix)
 
 
 class _Box(NamedTuple):

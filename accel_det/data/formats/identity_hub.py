@@ -1,7 +1,6 @@
 """Pictures of identities in the Hub's convention: folder with metadata.jsonl, parquet shards, or the name of a data set."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +8,10 @@ import datasets
 import pyarrow as pa
 
 from accel_det.data.defects import Findings
-from accel_det.data.formats.hub import find_files
+from accel_det.data.formats.hub import find_files, load_parquet
 from accel_det.data.formats.identity_columns import TableSource, find_columns, read_rows
-from accel_det.data.formats.identity_raw import IdentitySource, RawPictures, in_one_line, joined, parts_of, read_lines
+from accel_det.data.formats.identity_raw import IdentitySource, RawPictures, joined, parts_of
+from accel_det.data.lines import in_one_line, parse_json, read_lines
 from accel_det.data.locate import split_names
 
 _UNKNOWN_SPLIT = "Unknown split"
@@ -58,7 +58,7 @@ def _read_part(source: IdentitySource, part: str, *, findings: Findings) -> RawP
         return _rows(lines.table, place, source, part=part, findings=findings)
     if not found.tables:
         return None
-    table = datasets.load_dataset("parquet", data_files={part: found.tables}, split=part)
+    table = load_parquet(found.tables, part)
     place = TableSource(source.name, found.tables[0], root, found.images)
     return _rows(table, place, source, part=part, findings=findings)
 
@@ -110,10 +110,10 @@ def _load_metadata(path: Path, *, findings: Findings) -> _Lines:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             if not isinstance(row, dict):
                 raise ValueError("an object belongs on every line")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             findings.add("malformed_record", file=str(path), record=f"line {number}", value=f"{error}; left out")
             continue
         rows.append(row)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from accel_det.data.defects import Findings
 from accel_det.data.encoded import IMAGE_FEATURES, image_array
 from accel_det.data.formats.raw import Bools, Ints, SplitSource, locate_image
+from accel_det.data.lines import is_unicode
 from accel_det.data.locate import IMAGE_SUFFIXES, Folder
 from accel_det.types import Role
 
@@ -178,7 +179,7 @@ def _walk(folder: Folder, below: str, *, within: frozenset[str], findings: Findi
         found = list(entries)
     for entry in found:
         name = f"{below}{entry.name}"
-        if not _is_text(entry.name):
+        if not is_unicode(entry.name):
             value = "a name that is no UTF-8, which a table cannot hold"
             findings.add("name_mismatch", file=ascii(entry.path), value=value)
             continue
@@ -195,14 +196,6 @@ def _walk(folder: Folder, below: str, *, within: frozenset[str], findings: Findi
                 yield from _walk(folder, f"{name}/", within=within | {real}, findings=findings)
         elif is_image and entry.is_file():
             yield name
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def split_folder(source: IdentitySource, split: str, *, usual: Sequence[str]) -> Path:
@@ -226,22 +219,3 @@ def no_split(source: IdentitySource, split: str, *, known: Sequence[str]) -> Val
     """The complaint about a split that a format does not have."""
     advice = "; `holdout` takes a share of the identities of 'train' for 'val'" if split == "val" else ""
     return ValueError(f"set {source.name!r}: no split {split!r}; it has {', '.join(known)}{advice}")
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file.
-
-    Raises:
-        ValueError: it cannot be read, or is no UTF-8; the message names it.
-    """
-    try:
-        return path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: cannot be read as lines of UTF-8: {in_one_line(error)}; restore it, or save it as UTF-8"
-        ) from error
-
-
-def in_one_line(error: Exception) -> str:
-    """Kind and text of another library's error, whose text may have lines."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +11,10 @@ import datasets
 import pyarrow as pa
 
 from accel_det.data.defects import Findings
+from accel_det.data.formats.hub import load_parquet
 from accel_det.data.formats.identity_columns import Columns, TableSource, find_columns, has_part, read_rows
-from accel_det.data.formats.identity_raw import SPLITS, IdentitySource, RawPictures, in_one_line, joined, parts_of
+from accel_det.data.formats.identity_raw import SPLITS, IdentitySource, RawPictures, joined, parts_of
+from accel_det.data.lines import in_one_line
 from accel_det.data.locate import split_names
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -80,12 +83,11 @@ def load(path: Path) -> datasets.Dataset:
     Raises:
         ValueError: the file cannot be read.
     """
+    if path.suffix.lower() == ".parquet":
+        return load_parquet([str(path)], _WHOLE_FILE)
     try:
-        if path.suffix.lower() == ".parquet":
-            return datasets.load_dataset("parquet", data_files={_WHOLE_FILE: str(path)}, split=_WHOLE_FILE)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", restkey=""))
-    except Exception as error:  # the readers raise nearly anything on files that are something else
+        rows = _text_rows(path)
+    except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as a table: {in_one_line(error)}; restore it") from error
     if not rows:
         raise ValueError(
@@ -95,6 +97,24 @@ def load(path: Path) -> datasets.Dataset:
     columns = {name: pa.array([row[name] for row in rows], pa.string()) for name in names}
     # The fingerprint is given, or `datasets` would pickle the whole table to make one.
     return datasets.Dataset(pa.table(columns), fingerprint=hashlib.sha256(str(path).encode()).hexdigest()[:16])
+
+
+def _text_rows(path: Path) -> list[dict[str, str | None]]:
+    """The lines of a CSV file by the names of its columns.
+
+    Raises:
+        ValueError, OSError, csv.Error: it cannot be read, or not in one way alone.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        text = file.read()
+    if "\0" in text:
+        raise ValueError("a text with NUL bytes")
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="")
+    names = [name for name in table.fieldnames or () if name]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a column is there twice: {', '.join(names)}")
+    return list(table)
 
 
 def table_source(source: IdentitySource, path: Path) -> TableSource:

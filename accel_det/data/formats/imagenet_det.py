@@ -1,6 +1,6 @@
 """ImageNet DET: VOC's XML in the folders of ILSVRC, classes by WordNet identifiers."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from accel_det.data.defects import Findings
 from accel_det.data.formats import voc
@@ -28,27 +28,13 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
         if annotations.is_dir():
             images = base / (source.images or "Data/DET/{split}").replace("{split}", name)
             listed = listing.is_file()
-            files = _listed(listing, annotations, findings) if listed else sorted(annotations.rglob("*.xml"))
+            files = (
+                voc.listed_files(listing, annotations, findings=findings)
+                if listed
+                else sorted(annotations.rglob("*.xml"))
+            )
             layout = voc.Layout(files, listed, images, annotations, _SUFFIX)
             return voc.read_layout(source, layout, findings=findings)
     raise ValueError(
         f"set {source.name!r}, split {split!r}: no folder Annotations/DET/{split} in {base}; name it in `annotations`"
     )
-
-
-def _listed(listing: Path, annotations: Path, findings: Findings) -> list[Path]:
-    """The XML files of a list, each once."""
-    try:
-        lines = listing.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        findings.add("malformed_file", file=str(listing), value=f"cannot be read: {error}")
-        return []
-    files: dict[Path, None] = {}
-    for number, line in enumerate(lines, start=1):
-        name = PurePosixPath(*line.split()[:1])
-        if name.is_absolute() or ".." in name.parts:
-            value = f"{name} leads out of {annotations}"
-            findings.add("malformed_record", file=str(listing), record=f"line {number}", value=value)
-        elif name.name:
-            files[annotations / f"{name}.xml"] = None
-    return list(files)

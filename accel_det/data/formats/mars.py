@@ -3,18 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from accel_det.data.defects import Findings
 from accel_det.data.formats.identity_names import MARS, read_named
-from accel_det.data.formats.identity_raw import (
-    IdentitySource,
-    RawPictures,
-    in_one_line,
-    listed_images,
-    no_split,
-    split_folder,
-)
+from accel_det.data.formats.identity_raw import IdentitySource, RawPictures, listed_images, no_split, split_folder
+from accel_det.data.formats.raw import Ints
+from accel_det.data.lines import in_one_line
+from accel_det.data.matlab import read_matlab_file
 from accel_det.types import Role
 
 _FOLDERS = {"train": "bbox_train", "test": "bbox_test"}
@@ -60,12 +55,19 @@ def _query_names(set_name: str, info: Path) -> frozenset[str]:
     """
     try:
         names = (info / "test_name.txt").read_text("utf-8-sig").split()
-        tracks = loadmat(info / "tracks_test_info.mat")["track_test_info"].astype(np.int64)
-        queries = loadmat(info / "query_IDX.mat")["query_IDX"].astype(np.int64).reshape(-1)
+        tracks = _whole_numbers(info / "tracks_test_info.mat", "track_test_info")
+        queries = _whole_numbers(info / "query_IDX.mat", "query_IDX").reshape(-1)
         spans = tracks[queries - 1, :2]
-    except Exception as error:  # the reader of .mat files raises nearly anything on damaged ones
+    except (OSError, ValueError, IndexError) as error:
         raise ValueError(
             f"set {set_name!r}: {info} cannot be read as MARS's lists (test_name.txt, tracks_test_info.mat, query_IDX.mat): "
             f"{in_one_line(error)}; restore them, or remove the folder"
         ) from error
     return frozenset(name for first, last in spans.tolist() for name in names[first - 1 : last])
+
+
+def _whole_numbers(file: Path, name: str) -> Ints:
+    found = read_matlab_file(file, [name]).get(name)
+    if found is None or isinstance(found, str) or found.dtype.kind not in "iuf":
+        raise ValueError(f"{file.name} has no numbers called {name}")
+    return np.asarray(found, np.int64)

@@ -12,11 +12,11 @@ from accel_det.data.formats.identity_raw import (
     joined,
     no_split,
     parts_of,
-    read_lines,
     role_of,
     split_folder,
 )
 from accel_det.data.formats.raw import locate_image
+from accel_det.data.lines import read_lines
 from accel_det.data.locate import Folder
 
 # Of each list: whose identities it numbers, and the folders of its pictures in the two versions of the set.
@@ -77,7 +77,7 @@ def _read_list(source: IdentitySource, part: str, *, findings: Findings) -> RawP
         columns.add(
             shown_root.relative(located.path),
             located.path,
-            identity=f"{side}/{int(label)}",
+            identity=f"{side}/{label.lstrip('0') or 0}",
             camera=f"c{int(match[1])}",
             role=role_of(part),
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from accel_det.data.defects import Findings
-from accel_det.data.formats.csv_rows import CsvRow, column_names, csv_rows
+from accel_det.data.formats.csv_rows import CsvRow, column_names, csv_rows, repeated_column
 from accel_det.data.formats.gather import (
     PROBED_IMAGES,
     FoundImages,
@@ -97,8 +97,10 @@ def _columns(header: CsvRow | None, path: Path, findings: Findings) -> _Columns 
         return None
     names = column_names(header.fields)
     missing = [name for name in (_IMAGE, _LABEL, *_CORNERS) if name not in names]
-    if missing:
+    repeated = repeated_column(header.fields)
+    if missing or repeated:
         value = f"columns {shown(header.fields)}, where ImageID, LabelName, XMin, YMin, XMax and YMax belong"
+        value = value if missing else f"the column {repeated!r} is there twice"
         findings.add("malformed_file", file=str(path), record=f"line {header.line}", value=value)
         return None
     corners = tuple(names[corner] for corner in _CORNERS)

@@ -4,7 +4,7 @@ Letters: I images, A annotated objects.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import datasets
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from accel_det.data.defects import Findings
 from accel_det.data.locate import Folder, Located
-from accel_det.data.shards import Shards
+from accel_det.data.shards import Option, Shards
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -34,6 +34,8 @@ class SplitSource(Protocol):
     def images(self) -> str | None: ...
     @property
     def annotations(self) -> str | None: ...
+    @property
+    def storage(self) -> Mapping[str, Option]: ...
 
 
 class RawObjects(NamedTuple):

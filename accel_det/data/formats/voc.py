@@ -1,7 +1,7 @@
 """Pascal VOC XML."""
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError
 
@@ -11,6 +11,7 @@ from defusedxml.ElementTree import fromstring
 
 from accel_det.data.defects import Findings
 from accel_det.data.formats.raw import UNKNOWN_SIDE, ObjectColumns, RawSplit, SplitSource, locate_image, to_number
+from accel_det.data.lines import read_lines
 from accel_det.data.locate import IMAGE_SUFFIXES, Folder, list_images, split_names
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -63,7 +64,7 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
     Raises:
         ValueError: there is no such split.
     """
-    return read_layout(source, _layout(source, split), findings=findings)
+    return read_layout(source, _layout(source, split, findings=findings), findings=findings)
 
 
 def read_layout(source: SplitSource, layout: Layout, *, findings: Findings) -> RawSplit:
@@ -108,20 +109,34 @@ def read_layout(source: SplitSource, layout: Layout, *, findings: Findings) -> R
     return RawSplit(classes, names, files, None, annotation_files, size_array, columns.arrays())
 
 
-def _layout(source: SplitSource, split: str) -> Layout:
+def listed_files(listing: Path, annotations: Path, *, findings: Findings) -> list[Path]:
+    """The XML files that a list names, each once; one that leads out of the folder of the annotations is noted and left out."""
+    try:
+        lines = read_lines(listing)
+    except ValueError as error:
+        findings.add("malformed_file", file=str(listing), value=str(error))
+        return []
+    files: dict[Path, None] = {}
+    for number, line in enumerate(lines, start=1):
+        name = PurePosixPath(*line.split()[:1])
+        if name.is_absolute() or ".." in name.parts:
+            value = f"{name} leads out of {annotations}"
+            findings.add("malformed_record", file=str(listing), record=f"line {number}", value=value)
+        elif name.name:
+            files[annotations / f"{name}.xml"] = None
+    return list(files)
+
+
+def _layout(source: SplitSource, split: str, *, findings: Findings) -> Layout:
     root = Path(source.root)
     annotations = root / (source.annotations or "Annotations").replace("{split}", split)
     lists = root / "ImageSets" / "Main"
     if lists.is_dir():
         for name in split_names(split):
             if (lists / f"{name}.txt").is_file():
-                stems = [
-                    line.split()[0]
-                    for line in (lists / f"{name}.txt").read_text("utf-8-sig").splitlines()
-                    if line.split()
-                ]
+                files = listed_files(lists / f"{name}.txt", annotations, findings=findings)
                 images = root / (source.images or "JPEGImages").replace("{split}", split)
-                return Layout([annotations / f"{stem}.xml" for stem in dict.fromkeys(stems)], True, images)
+                return Layout(files, True, images)
         present = ", ".join(sorted(path.stem for path in lists.glob("*.txt")))
         raise ValueError(f"set {source.name!r}: no split {split!r} in {lists}; there are {present or 'none'}")
     folders = [root / name for name in split_names(split)]

@@ -1,6 +1,7 @@
 """WIDER FACE: a text file with, for each image, its name, the number of faces, and a line for each face."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from accel_det.data.formats.gather import (
     to_numbers,
 )
 from accel_det.data.formats.raw import ObjectColumns, RawSplit, SplitSource
+from accel_det.data.lines import read_lines
 from accel_det.data.locate import IMAGE_SUFFIXES, split_names
 
 CLASS = "face"
@@ -71,16 +73,16 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
 def _entries(path: Path, findings: Findings) -> Iterator[_Entry]:
     """The images of a file: a line that ends as names of images do begins one."""
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        findings.add("malformed_file", file=str(path), value=f"cannot be read: {error}")
+        lines = read_lines(path)
+    except ValueError as error:
+        findings.add("malformed_file", file=str(path), value=str(error))
         return
     filled = [_Line(number, text.strip()) for number, text in enumerate(lines, start=1) if text.strip()]
     starts = [position for position, line in enumerate(filled) if _is_image(line.text)]
     for line in filled[: starts[0] if starts else len(filled)]:
         value = f"{shown(line.text)} where the name of an image belongs"
         findings.add("malformed_record", file=str(path), record=f"line {line.number}", value=value)
-    for start, stop in zip(starts, [*starts[1:], len(filled)], strict=True):
+    for start, stop in pairwise([*starts, len(filled)]):
         count = filled[start + 1].text if start + 1 < stop else ""
         yield _Entry(filled[start], filled[start + 2 : stop], count)
 

@@ -5,11 +5,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 
 from accel_det.data.defects import Findings
 from accel_det.data.formats.raw import UNKNOWN_SIDE, ObjectColumns, RawSplit, SplitSource, locate_image, to_number
+from accel_det.data.lines import read_lines
 from accel_det.data.locate import Folder, list_images, split_names
+from accel_det.plain_yaml import YamlError, read_yaml
 
 _BOX_COLUMNS = 5
 _POLYGON_MIN_COLUMNS = 7
@@ -71,9 +72,9 @@ def _layout(source: SplitSource, split: str, *, findings: Findings) -> _Layout:
     if not description.is_file():
         raise ValueError(f"set {source.name!r}: no file {description}; correct `annotations`")
     try:
-        document = yaml.safe_load(description.read_bytes())
-    except (yaml.YAMLError, UnicodeError) as error:
-        findings.add("malformed_file", file=str(description), value=f"no YAML: {' '.join(str(error).split())}")
+        document = read_yaml(description)
+    except YamlError as error:
+        findings.add("malformed_file", file=str(description), record=error.where, value=f"no YAML: {error}")
         return _Layout((), [], str(description))
     if not isinstance(document, dict):
         findings.add("malformed_file", file=str(description), value="no mapping with names, train and val")
@@ -178,7 +179,7 @@ def _listed(listing: Path, root: Path) -> list[str]:
     """The images that a text file lists, one a line; a path is tried from the root, and without its first folder."""
     folder = Folder(root)
     names = []
-    for line in listing.read_text("utf-8-sig").splitlines():
+    for line in read_lines(listing):
         name = line.strip().removeprefix("./")
         if name:
             inner = name.partition("/")[2]
@@ -188,7 +189,7 @@ def _listed(listing: Path, root: Path) -> list[str]:
 
 def _darknet_layout(path: Path, *, root: Path, split: str, set_name: str) -> _Layout:
     """Darknet's `obj.data`: lines of `key = value`, where names and image lists are files."""
-    pairs = [line.partition("=") for line in path.read_text("utf-8-sig").splitlines()]
+    pairs = [line.partition("=") for line in read_lines(path)]
     values = {key.strip(): value.strip() for key, _, value in pairs if key.strip()}
     folder = Folder(root)
 
@@ -204,7 +205,7 @@ def _darknet_layout(path: Path, *, root: Path, split: str, set_name: str) -> _La
         raise ValueError(
             f"set {set_name!r}: {path} names no file for {missing!r} that is inside {root}; it has {values}"
         )
-    classes = tuple(line.strip() for line in names_file.read_text("utf-8-sig").splitlines() if line.strip())
+    classes = tuple(line.strip() for line in read_lines(names_file) if line.strip())
     return _Layout(classes, _listed(list_file, root), str(list_file))
 
 
@@ -220,15 +221,15 @@ def _label_file(image: Path, root: Path) -> Path:
 
 
 def _read_labels(path: Path, owner: int, *, num_classes: int, columns: ObjectColumns, findings: Findings) -> None:
-    try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError:
+    if not path.exists():
         findings.add("missing_label_file", file=str(path), value="no label file")
         return
-    except (OSError, UnicodeError) as error:
-        findings.add("malformed_record", file=str(path), value=f"cannot be read: {error}")
+    try:
+        lines = read_lines(path)
+    except ValueError as error:
+        findings.add("malformed_record", file=str(path), value=str(error))
         return
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields:
             continue

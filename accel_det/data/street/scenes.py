@@ -13,7 +13,7 @@ from accel_det.data.street.layout import Street, street_of
 from accel_det.data.street.light import LIGHTS, Light, light_of, pick_light
 from accel_det.data.street.people import Place
 from accel_det.data.street.shapes import extent
-from accel_det.data.street.stage import Scene, Stage, actor_shapes
+from accel_det.data.street.stage import PERSON_HEIGHT, Scene, Stage, actor_shapes
 from accel_det.data.street.traffic import CYCLE_S, PERSON, Actor, actors_at, traffic_of
 from accel_det.data.street.view import View
 
@@ -25,6 +25,9 @@ SCENE_LARGEST = 0.3
 IDENTITIES_PER_STREET = 20_000
 # Of a single scene: few enough that a small detector learns it in minutes, enough that they hide one another.
 CROWDING = 0.6
+# Metres: what a close-up looks at, breast-high; and the share of the image's height of a person there.
+_SIDEWALK_CENTER = (-6.9, 19.0, 0.8)
+_CLOSE_UP_SHARE = 0.27
 
 
 class Crop(NamedTuple):
@@ -56,13 +59,17 @@ def camera_of(seed: int, camera: int, *, height: int, width: int) -> tuple[View,
     return view, light_of(draws, LIGHTS[camera % len(LIGHTS)])
 
 
-def scene(seed: int, index: int, *, height: int, width: int, crowding: float = CROWDING) -> Scene:
+def scene(
+    seed: int, index: int, *, height: int, width: int, crowding: float = CROWDING, sidewalk: bool = False
+) -> Scene:
     """One picture of a street of its own, in a light of its own, with people of its own.
 
     Args:
         seed, index: any integers >= 0; the scene is a pure function of them and the size.
         height, width: of the image, pixels, at least 32.
         crowding: factor on how many road users there are; 1 is a busy street.
+        sidewalk: look at the people of the left sidewalk from near, as `sequence` does; else at all of the street, where
+            whoever would be drawn small or hide the others is left away.
 
     Raises:
         ValueError: a seed or index is negative, or the size is too small.
@@ -71,14 +78,23 @@ def scene(seed: int, index: int, *, height: int, width: int, crowding: float = C
     first = index * IDENTITIES_PER_STREET
     street = street_of(seed, "scene", index, first_identity=first, crowding=crowding)
     draws = Draws(seed, "scene", index)
-    stage = Stage(street, view=view_of(draws, height=height, width=width), light=pick_light(draws))
+    view = view_of(draws, height=height, width=width)
+    stage = Stage(street, view=_close_up(view) if sidewalk else view, light=pick_light(draws))
     time_s = draws.uniform(0, CYCLE_S)
     actors = actors_at(traffic_of(street, duration_s=CYCLE_S), time_s)
-    return stage.render(actors, noise_key=(seed, "scene", index), smallest=SCENE_SMALLEST, largest=SCENE_LARGEST)
+    smallest, largest = (0.0, 1.0) if sidewalk else (SCENE_SMALLEST, SCENE_LARGEST)
+    return stage.render(actors, noise_key=(seed, "scene", index), smallest=smallest, largest=largest)
 
 
 def sequence(
-    seed: int, *, frames: int, camera: int = 0, height: int = 240, width: int = 320, frames_per_s: float = 10.0
+    seed: int,
+    *,
+    frames: int,
+    camera: int = 0,
+    height: int = 240,
+    width: int = 320,
+    frames_per_s: float = 10.0,
+    sidewalk: bool = False,
 ) -> Iterator[Scene]:
     """Frames of one camera before the one street of a seed: other cameras see the same people at the same time.
 
@@ -86,6 +102,7 @@ def sequence(
         frames: how many; a longer sequence begins with the shorter one.
         camera: a number >= 0, see `camera_of`.
         height, width: pixels.
+        sidewalk: look at the people of the left sidewalk from near, where they hide one another; else at all of the street.
 
     Raises:
         ValueError: a number is negative, or the size is too small.
@@ -95,7 +112,7 @@ def sequence(
         raise ValueError(f"street: frames must be >= 0 and frames_per_s > 0, got {frames} and {frames_per_s}")
     street = street_of(seed, "sequence", crowding=0.6)
     view, light = camera_of(seed, camera, height=height, width=width)
-    stage = Stage(street, view=view, light=light)
+    stage = Stage(street, view=_close_up(view) if sidewalk else view, light=light)
     traffic = traffic_of(street, duration_s=frames / frames_per_s)
     for frame in range(frames):
         yield stage.render(actors_at(traffic, frame / frames_per_s), noise_key=(seed, "sequence", camera, frame))
@@ -149,6 +166,14 @@ def _crop(seed: int, identity: int, camera: int, shot: int, *, height: int, widt
         actors, noise_key=(seed, "crop", identity, camera, shot)
     )
     return picture.image
+
+
+def _close_up(view: View) -> View:
+    """The same camera turned to the left sidewalk, so near that people in its middle take a good quarter of the height."""
+    (pixel,), (depth,) = view.project(np.array([_SIDEWALK_CENTER]))
+    scale = _CLOSE_UP_SHARE * view.height * float(depth) / (PERSON_HEIGHT * view.focal)
+    left, top = float(pixel[0]) - view.width / scale / 2, float(pixel[1]) - view.height / scale / 2
+    return view.window(left=left, top=top, scale=scale, height=view.height, width=view.width)
 
 
 def _posed(draws: Draws, identity: int, view: View) -> Actor:

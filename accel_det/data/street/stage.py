@@ -32,8 +32,9 @@ SMALLEST = 0.1
 # A thing that stands about takes at most this share of the image.
 LARGEST_THING = 0.16
 
+PERSON_HEIGHT = 1.75
 _HALF_WIDTH = (0.25, 0.3, 0.9, 1.25)
-_HEIGHT = (1.75, 1.75, 1.5, 3.0)
+_HEIGHT = (PERSON_HEIGHT, PERSON_HEIGHT, 1.5, 3.0)
 # No side of an object in the image is longer than this many metres at the distance of its near end.
 _LONGEST = (2.2, 2.4, 5.0, 11.5)
 

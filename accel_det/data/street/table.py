@@ -18,6 +18,7 @@ from accel_det.data.street.stage import CLASSES
 _FIRST_SCENE = {"train": 0, "val": 1_000_000}
 _IMAGES = {"train": 1024, "val": 128}
 _MOST_IMAGES = 1_000_000
+_VIEWS = ("street", "sidewalk")
 _LOWEST = {"seed": 0, "images": 1, "height": 32, "width": 32}
 
 
@@ -30,6 +31,7 @@ class _Parameters(NamedTuple):
     height: int
     width: int
     crowding: float
+    view: str
 
 
 class _Objects(TypedDict):
@@ -52,8 +54,8 @@ def read(split: str, parameters: Mapping[str, int | float | str]) -> tuple[datas
 
     Args:
         split: "train" or "val", which share neither a scene nor an identity.
-        parameters: seed (0), images (1024 of train, 128 of val), height (240) and width (320) in pixels, and crowding
-            (0.6), the factor on how many road users there are.
+        parameters: seed (0), images (1024 of train, 128 of val), height (240) and width (320) in pixels, crowding
+            (0.6), the factor on how many road users there are, and view: "street", or "sidewalk" for its people from near.
 
     Returns:
         Columns image {bytes: JPEG, path: a name}, image_id, height, width, objects {bbox: xywh in pixels, category,
@@ -77,19 +79,25 @@ def _checked(split: str, parameters: Mapping[str, int | float | str]) -> _Parame
     if split not in _FIRST_SCENE:
         raise ValueError(f"street: no split {split!r}; it has {' and '.join(_FIRST_SCENE)}")
     values: dict[str, int] = {"seed": 0, "images": _IMAGES[split], "height": 240, "width": 320}
-    crowding = float(CROWDING)
+    crowding, view = float(CROWDING), _VIEWS[0]
     for name, value in parameters.items():
         if name == "crowding":
             if isinstance(value, (bool, str)) or not 0 < value <= 4:
                 raise ValueError(f"street, parameter crowding: {value!r} is not a number in (0, 4]; 0.6 is usual")
             crowding = float(value)
+        elif name == "view":
+            if value not in _VIEWS:
+                raise ValueError(f"street, parameter view: {value!r} is none of {', '.join(_VIEWS)}")
+            view = str(value)
         elif name not in values:
-            raise ValueError(f"street: unknown parameter {name!r}; known are {', '.join((*values, 'crowding'))}")
+            raise ValueError(
+                f"street: unknown parameter {name!r}; known are {', '.join((*values, 'crowding', 'view'))}"
+            )
         else:
             values[name] = whole_number(value, least=_LOWEST[name], where=f"street, parameter {name}")
     if values["images"] > _MOST_IMAGES:
         raise ValueError(f"street, parameter images: {values['images']} is more than a split has, {_MOST_IMAGES}")
-    return _Parameters(split=split, crowding=crowding, **values)
+    return _Parameters(split=split, crowding=crowding, view=view, **values)
 
 
 def _draw(asked: _Parameters) -> pa.Table:
@@ -99,7 +107,14 @@ def _draw(asked: _Parameters) -> pa.Table:
 
 
 def _row(asked: _Parameters, index: int, *, position: int) -> _Row:
-    drawn = scene(asked.seed, index, height=asked.height, width=asked.width, crowding=asked.crowding)
+    drawn = scene(
+        asked.seed,
+        index,
+        height=asked.height,
+        width=asked.width,
+        crowding=asked.crowding,
+        sidewalk=asked.view == "sidewalk",
+    )
     corners = drawn.boxes
     sides = corners[:, 2:] - corners[:, :2]
     return {

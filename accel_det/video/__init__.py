@@ -1,0 +1,1 @@
+"""Frames in, frames out: video files, cameras, folders of images; annotated video, text and tables of tracks."""
