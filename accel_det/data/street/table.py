@@ -90,9 +90,7 @@ def _checked(split: str, parameters: Mapping[str, int | float | str]) -> _Parame
                 raise ValueError(f"street, parameter view: {value!r} is none of {', '.join(_VIEWS)}")
             view = str(value)
         elif name not in values:
-            raise ValueError(
-                f"street: unknown parameter {name!r}; known are {', '.join((*values, 'crowding', 'view'))}"
-            )
+            raise ValueError(f"street: unknown parameter {name!r}; known are {', '.join((*values, 'crowding', 'view'))}")
         else:
             values[name] = whole_number(value, least=_LOWEST[name], where=f"street, parameter {name}")
     if values["images"] > _MOST_IMAGES:
