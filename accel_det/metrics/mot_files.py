@@ -165,17 +165,8 @@ def read_truth(file: Path) -> MotTruth:
     )
 
 
-def write_boxes(file: Path, found: MotBoxes) -> None:
-    """Write results or detections; see `boxes_text`.
-
-    Raises:
-        ValueError: it cannot be written.
-    """
-    _write(file, boxes_text(found))
-
-
 def boxes_text(found: MotBoxes) -> str:
-    """Rows of 10 columns, ascending by frame and id: boxes to 1/100 pixel, confidences to four places, three times -1."""
+    """Results or detections as rows of 10 columns, by frame and id: boxes to 1/100 pixel, scores to four places, thrice -1."""
     order = np.lexsort((found.ids, found.frames))  # stable: detections of a frame keep their order
     columns = (found.frames, found.ids, _rounded(found.boxes, 2), _rounded(found.scores, 4))
     rows = zip(*(column[order].tolist() for column in columns), strict=True)
