@@ -15,6 +15,8 @@ help:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,codec]'
+	# An oracle of the tests. Alone, for it asks for a second OpenCV, which would overwrite the first.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps trackeval
 	touch $(READY)
 
 demo: $(READY) ## train on the synthetic street, evaluate, predict on new scenes; 5 minutes on 2 cores

@@ -9,6 +9,7 @@ from accel_det.cli.failures import DONE, guarded
 _COMMANDS = {
     "train": "train a network from a configuration file",
     "evaluate": "score a trained network on the data that it was configured for, or on other data",
+    "eval-mot": "score tracks: HOTA, MOTA, IDF1 of text files in MOTChallenge's format",
     "rescore": "score saved detections again, without the network: other thresholds, suppression or truth",
     "predict": "find objects in images: pictures with boxes, and JSON in COCO's results format",
     "track": "follow objects through footage: Deep SORT with a detector and a network for re-identification",

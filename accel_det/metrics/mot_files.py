@@ -18,8 +18,9 @@ from accel_det.metrics.detection import Flags, Floats, Integers
 
 MOST_FRAMES = 10**7
 """Longer than four days of 25 frames a second: a larger number is no frame."""
+MOST_PX = 1e7
+"""No coordinate is larger, nor lower than its opposite."""
 _MOST_ID = 2**31 - 1
-_MOST_PX = 1e7
 _FIRST_PX = np.array([1.0, 1.0, 0.0, 0.0])
 
 
@@ -98,10 +99,10 @@ _FRAME = _Column("frame", 1, MOST_FRAMES, whole=True)
 _ID = _Column("id", 0, _MOST_ID, whole=True)
 _ANY_ID = _Column("id", -_MOST_ID, _MOST_ID, whole=True)
 _BOX = (
-    _Column("left", -_MOST_PX, _MOST_PX),
-    _Column("top", -_MOST_PX, _MOST_PX),
-    _Column("width", 0, _MOST_PX),
-    _Column("height", 0, _MOST_PX),
+    _Column("left", -MOST_PX, MOST_PX),
+    _Column("top", -MOST_PX, MOST_PX),
+    _Column("width", 0, MOST_PX),
+    _Column("height", 0, MOST_PX),
 )
 _SCORE = _Column("confidence", -1e9, 1e9)
 _FLAG = _Column("flag", 0, 1, whole=True)
@@ -164,17 +165,8 @@ def read_truth(file: Path) -> MotTruth:
     )
 
 
-def write_boxes(file: Path, found: MotBoxes) -> None:
-    """Write results or detections; see `boxes_text`.
-
-    Raises:
-        ValueError: it cannot be written.
-    """
-    _write(file, boxes_text(found))
-
-
 def boxes_text(found: MotBoxes) -> str:
-    """Rows of 10 columns, ascending by frame and id: boxes to 1/100 pixel, confidences to four places, three times -1."""
+    """Results or detections as rows of 10 columns, by frame and id: boxes to 1/100 pixel, scores to four places, thrice -1."""
     order = np.lexsort((found.ids, found.frames))  # stable: detections of a frame keep their order
     columns = (found.frames, found.ids, _rounded(found.boxes, 2), _rounded(found.scores, 4))
     rows = zip(*(column[order].tolist() for column in columns), strict=True)
@@ -263,8 +255,8 @@ def read_sequence_info(file: Path) -> SequenceInfo:
         name=text("name"),
         num_frames=int(number("seqLength", MOST_FRAMES)),
         frame_rate=number("frameRate", 1e6, whole=False),
-        width_px=int(number("imWidth", _MOST_PX)),
-        height_px=int(number("imHeight", _MOST_PX)),
+        width_px=int(number("imWidth", MOST_PX)),
+        height_px=int(number("imHeight", MOST_PX)),
         image_folder=file.parent / text("imDir"),
         image_suffix=text("imExt"),
     )

@@ -4,6 +4,7 @@ Letters: T boxes of the truth, R boxes of the results, P pairs of overlapping bo
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from accel_det.metrics.detection import Flags, Floats, Integers
 from accel_det.metrics.mot_assignment import assign
-from accel_det.metrics.mot_files import MotBoxes, MotTruth, first_repeat
+from accel_det.metrics.mot_files import MOST_PX, MotBoxes, MotTruth, first_repeat
 
 PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)
@@ -21,9 +22,12 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 _DISTRACTOR_IOU = 0.5
 _PAIRS_AT_ONCE = 2**16
+# More than is lost where so many frames are laid side by side that float64 has no place for every digit.
+_MARGIN_PX = 1.0
 
 
-class MotRule(NamedTuple):
+@dataclass(frozen=True)
+class MotRule:
     """What is evaluated, and how.
 
     Attributes:
@@ -31,9 +35,12 @@ class MotRule(NamedTuple):
         preprocess: do as MOTChallenge does since MOT16: count `classes` alone, and leave out results that lie on
             distractors. Truth without classes stays as it is. Off, boxes of all classes count.
         classes: of the truth, that count.
-        distractors: classes of the truth that nobody has to find; results on them are no mistakes.
+        distractors: classes of the truth that nobody has to find, unless they count; results on them are no mistakes.
         min_visibility: boxes of the truth that are in sight with a smaller share are treated as distractors; 0 is the
             challenge's own rule.
+
+    Raises:
+        ValueError: a number out of range, or no class.
     """
 
     iou: float = 0.5
@@ -41,6 +48,14 @@ class MotRule(NamedTuple):
     classes: tuple[int, ...] = (PEDESTRIAN,)
     distractors: tuple[int, ...] = DISTRACTORS
     min_visibility: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.iou <= 1:
+            raise ValueError(f"iou is {self.iou}, expected above 0 and up to 1; 0.5 is usual")
+        if not 0 <= self.min_visibility <= 1:
+            raise ValueError(f"min_visibility is {self.min_visibility}, expected 0 to 1; 0 is MOTChallenge's own rule")
+        if self.preprocess and not self.classes:
+            raise ValueError("classes is empty, expected at least one class of the truth, such as 1 for pedestrians")
 
 
 class Tracks(NamedTuple):
@@ -91,9 +106,8 @@ def compare(truth: MotTruth, found: MotBoxes, rule: MotRule) -> TrackedSequence:
     Boxes whose flag is 0 are left out of the truth; results on them count, as in TrackEval.
 
     Raises:
-        ValueError: a rule that makes no sense, an identity twice in a frame, or a box that is none.
+        ValueError: an identity twice in a frame, or a box that is none.
     """
-    _check_rule(rule)
     for what, side in (("truth", truth), ("results", found)):
         _check_boxes(what, side.frames, side.ids, side.boxes)
     truth_order, order = np.lexsort((truth.ids, truth.frames)), np.lexsort((found.ids, found.frames))
@@ -118,12 +132,12 @@ def compare(truth: MotTruth, found: MotBoxes, rule: MotRule) -> TrackedSequence:
 
 def _roles(truth: MotTruth, rule: MotRule) -> tuple[Flags, Flags]:
     """(T,) boxes that are to be found, and (T,) boxes on which results are no mistakes."""
-    distracting = np.zeros(len(truth.frames), dtype=np.bool_)
     if not rule.preprocess or truth.classes is None or truth.visibility is None:
-        return truth.counted, distracting
+        return truth.counted, np.zeros(len(truth.frames), dtype=np.bool_)
     hidden = (truth.visibility >= 0) & (truth.visibility < rule.min_visibility)
-    distracting |= np.isin(truth.classes, rule.distractors) | hidden
-    return truth.counted & np.isin(truth.classes, rule.classes) & ~hidden, distracting
+    of_class = np.isin(truth.classes, rule.classes)
+    distracting = hidden | (np.isin(truth.classes, rule.distractors) & ~of_class)
+    return truth.counted & of_class & ~hidden, distracting
 
 
 def _tracks(frames: Integers, ids: Integers) -> Tracks:
@@ -133,18 +147,41 @@ def _tracks(frames: Integers, ids: Integers) -> Tracks:
 
 def _overlapping(frames: Integers, boxes: Floats, found_frames: Integers, found_boxes: Floats) -> Pairs:
     """All pairs of one frame with an overlap; both sides are ascending by frame."""
-    firsts = np.searchsorted(found_frames, frames, side="left")
-    counts = np.searchsorted(found_frames, frames, side="right") - firsts
-    corners, found_corners = (np.concatenate((b[:, :2], b[:, :2] + b[:, 2:]), axis=1) for b in (boxes, found_boxes))
     parts = [Pairs(*(np.zeros(0, dtype=np.int64),) * 3, np.zeros(0))]
+    corners, found_corners = (np.concatenate((b[:, :2], b[:, :2] + b[:, 2:]), axis=1) for b in (boxes, found_boxes))
+    firsts, counts, order = _candidates(frames, corners, found_frames, found_corners)
     for rows in _portions(counts):
         truth = np.repeat(np.arange(len(frames))[rows], counts[rows])
         ends = np.cumsum(counts[rows])
-        found = np.arange(len(truth)) + np.repeat(firsts[rows] - (ends - counts[rows]), counts[rows])
+        found = order[np.arange(len(truth)) + np.repeat(firsts[rows] - (ends - counts[rows]), counts[rows])]
         iou = _iou(corners[truth], found_corners[found])
         part = Pairs(frames[truth], truth, found, iou)
         parts.append(part.keep(iou > 0))
     return Pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _candidates(
+    frames: Integers, corners: Floats, found_frames: Integers, found_corners: Floats
+) -> tuple[Integers, Integers, Integers]:
+    """(T,) and (T,) first place and number of the results that may overlap a box, and (R,) results by place.
+
+    The frames are laid side by side, further apart than any box is wide, and the results sorted by their left side: what
+    begins left of a box by more than the widest result, or right of it, does not overlap it.
+    """
+    if not len(frames) or not len(found_frames):
+        return np.zeros(len(frames), dtype=np.int64), np.zeros(len(frames), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    sides = np.concatenate((corners[:, [0, 2]], found_corners[:, [0, 2]]))
+    widest = (found_corners[:, 2] - found_corners[:, 0]).max() + _MARGIN_PX
+    stride = np.ptp(sides) + 2 * widest
+    known = np.unique(found_frames)
+    place = np.searchsorted(known, frames)
+    shared = known[place.clip(max=len(known) - 1)] == frames
+    offset = place * stride
+    lefts = found_corners[:, 0] + np.searchsorted(known, found_frames) * stride
+    order = np.argsort(lefts, kind="stable")
+    firsts = np.searchsorted(lefts[order], corners[:, 0] + offset - widest)
+    counts = np.searchsorted(lefts[order], corners[:, 2] + offset + _MARGIN_PX) - firsts
+    return firsts, counts * shared, order
 
 
 def _portions(counts: Integers) -> Iterator[slice]:
@@ -168,29 +205,17 @@ def _iou(first: Floats, second: Floats) -> Floats:
     return found
 
 
-def _check_rule(rule: MotRule) -> None:
-    if not 0 < rule.iou <= 1:
-        raise ValueError(f"iou is {rule.iou}, expected above 0 and up to 1; 0.5 is usual")
-    if not 0 <= rule.min_visibility <= 1:
-        raise ValueError(f"min_visibility is {rule.min_visibility}, expected 0 to 1; 0 is MOTChallenge's own rule")
-    if rule.preprocess and not rule.classes:
-        raise ValueError("classes is empty, expected at least one class of the truth, such as 1 for pedestrians")
-    both = sorted(set(rule.classes) & set(rule.distractors))
-    if rule.preprocess and both:
-        raise ValueError(f"class {both[0]} is in classes and in distractors, expected it in one of them; choose")
-
-
 def _check_boxes(what: str, frames: Integers, ids: Integers, boxes: Floats) -> None:
     if boxes.shape != (len(frames), 4) or ids.shape != frames.shape:
         raise ValueError(
             f"{what}: frames {frames.shape}, ids {ids.shape}, boxes {boxes.shape}, expected (N,), (N,) and (N, 4)"
         )
-    flawed = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
+    flawed = ~((np.abs(boxes) <= MOST_PX).all(axis=1) & (boxes[:, 2:] >= 0).all(axis=1))
     if flawed.any():
         bad = int(np.flatnonzero(flawed)[0])
         raise ValueError(
-            f"{what}: frame {frames[bad]}, id {ids[bad]}: box {boxes[bad].tolist()}, expected finite left, top, width, "
-            "height, the last two at least 0; correct what produces it"
+            f"{what}: frame {frames[bad]}, id {ids[bad]}: box {boxes[bad].tolist()}, expected left, top, width, height "
+            f"up to {MOST_PX:.0f}, the last two at least 0; correct what produces it"
         )
     repeat = first_repeat(frames, ids)
     if repeat is not None:

@@ -35,11 +35,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 }
 """Part of accel_det -> the other parts that it may import; a dotted entry admits one module of that part alone."""
 
+_EVALUATE_SHELLS = ("metrics/coco_map/", "metrics/voc_ap/", "metrics/reid_retrieval/", "metrics/mot_tracking/")
+
 ONLY_IN = {
     "accelerate": ("engine/",),
-    # The files beside the two shells: the schema of the records that they take.
-    "datasets": ("data/", "metrics/coco_map/", "metrics/voc_ap/", "metrics/reid_retrieval/", "metrics/records.py"),
-    "evaluate": ("metrics/coco_map/", "metrics/voc_ap/", "metrics/reid_retrieval/"),
+    # The file beside the shells: the schema of the records that two of them take.
+    "datasets": ("data/", *_EVALUATE_SHELLS, "metrics/records.py"),
+    "evaluate": _EVALUATE_SHELLS,
     "faster_coco_eval": ("metrics/",),
     "torchvision": ("data/", "models/"),
     "transformers": ("models/",),

@@ -10,12 +10,12 @@ from accel_det.metrics.mot_files import (
     MotBoxes,
     MotTruth,
     boxes_of,
+    boxes_text,
     corners_of,
     read_detections,
     read_results,
     read_sequence_info,
     read_truth,
-    write_boxes,
     write_truth,
 )
 
@@ -82,25 +82,23 @@ def test_the_files_of_two_street_sequences_are_written_again_to_the_byte(
     folder = data_folder("tracking/kit") / sequence
     found, truth = read_detections(folder / "det/det.txt"), read_truth(folder / "gt/gt.txt")
     assert len(found.frames) == detections and set(found.ids.tolist()) == {-1}  # as `wc -l` counts
-    write_boxes(tmp_path / "new" / "det.txt", found)
-    write_truth(tmp_path / "gt.txt", truth)
-    assert (tmp_path / "new" / "det.txt").read_bytes() == (folder / "det/det.txt").read_bytes()
-    assert (tmp_path / "gt.txt").read_bytes() == (folder / "gt/gt.txt").read_bytes()
+    assert boxes_text(found).encode() == (folder / "det/det.txt").read_bytes()
+    write_truth(tmp_path / "new" / "gt.txt", truth)
+    assert (tmp_path / "new" / "gt.txt").read_bytes() == (folder / "gt/gt.txt").read_bytes()
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_rows_are_written_by_frame_and_id_with_two_and_four_places(tmp_path: Path) -> None:
+def test_rows_are_written_by_frame_and_id_with_two_and_four_places() -> None:
     found = MotBoxes(
         frames=np.array([10, 2, 2]),
         ids=np.array([1, 12, 3]),
         boxes=np.array([[-0.001, 1, 2, 3], [1 / 3, 0, 1e6, 0.005], [100, 2.999, 1, 1]]),
         scores=np.array([-0.00001, 0.98766, 1]),
     )
-    write_boxes(tmp_path / "a.txt", found)
-    assert (tmp_path / "a.txt").read_bytes() == (
-        b"2,3,100.00,3.00,1.00,1.00,1.0000,-1,-1,-1\n"
-        b"2,12,0.33,0.00,1000000.00,0.00,0.9877,-1,-1,-1\n"
-        b"10,1,0.00,1.00,2.00,3.00,0.0000,-1,-1,-1\n"
+    assert boxes_text(found) == (
+        "2,3,100.00,3.00,1.00,1.00,1.0000,-1,-1,-1\n"
+        "2,12,0.33,0.00,1000000.00,0.00,0.9877,-1,-1,-1\n"
+        "10,1,0.00,1.00,2.00,3.00,0.0000,-1,-1,-1\n"
     )
 
 
@@ -177,7 +175,7 @@ def test_what_is_no_text_or_not_there_is_said_in_one_line(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"b\.txt: no text \(invalid start byte at byte 0\)"):
         read_results(write(tmp_path / "b.txt", b"\xff\xd8\xff"))
     with pytest.raises(ValueError, match=r"cannot be written \(Is a directory\); choose another place"):
-        write_boxes(tmp_path, read_results(write(tmp_path / "c.txt", GOOD)))
+        write_truth(tmp_path, read_truth(write(tmp_path / "c.txt", "")))
 
 
 def test_a_sequence_says_its_name_length_rate_and_size(tmp_path: Path) -> None:
