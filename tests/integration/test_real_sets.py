@@ -61,7 +61,7 @@ def test_weeds_trains_once_its_defects_are_accepted_with_a_fifth_held_out() -> N
     report = check_tables(train, val, first + second, read_images=True)
     assert not report.stops
     expected = {"missing_file": 6, "size_mismatch": 14, "unused_class": 1}
-    # Three of the held-out photographs show the same plants as others, a step aside: found by looking at all pairs.
+    # Three of the held-out photographs show the same ground as one that is trained on, as `show-data` shows.
     assert kinds(list(report.defects)) == expected | {"near_duplicate": 3}
 
 
