@@ -17,7 +17,7 @@ from accel_det.config.detection import DetectionConfig
 from accel_det.data.anchors import find_anchors, fit_of, input_sizes
 from accel_det.data.box_images import EvaluationImages
 from accel_det.data.decode import decode
-from accel_det.data.inspection import remembered, twins_of
+from accel_det.data.inspection import Inspection, remembered, twins_of
 from accel_det.data.near_duplicates import MAX_BITS, Twins
 from accel_det.data.order import Draw
 from accel_det.data.records import DetectionTable
@@ -79,10 +79,12 @@ class Shown:
     @cached_property
     def twins(self) -> Twins | None:
         """Images of val that look like one of train; None where they are not looked for."""
-        if not self._near_duplicates:
-            return None
-        seen = {name: remembered(table) for name, table in self.tables.items()}
-        return twins_of(seen["val"], seen["train"])
+        return twins_of(self.looks["val"], self.looks["train"]) if self._near_duplicates else None
+
+    @cached_property
+    def looks(self) -> dict[str, Inspection]:
+        """How the images of each split look, all of which are decoded for it."""
+        return {name: remembered(table) for name, table in self.tables.items()}
 
     def saved(self, picture: Image.Image, name: str, *, width_px: int, caption: str = "") -> Picture:
         """Write a picture, for the page."""
@@ -221,8 +223,10 @@ def near_duplicates(shown: Shown) -> Section | None:
         f"Hashes of 64 bits were compared, upright and mirrored; at most {MAX_BITS} differ where pictures look alike: "
         "copies that were re-encoded, resized or brightened, and views of one scene. Crops and turned pictures are not found."
     )
+    faults = [fault for seen in shown.looks.values() for fault in seen.faults.values()]
+    bad = [f"Cannot be decoded, and was not compared: {fault}." for fault in faults[: shown.num_images]]
     if not count:
-        return Section("Near-duplicates", ["No image of val looks like one of train.", how])
+        return Section("Near-duplicates", ["No image of val looks like one of train.", how, *bad])
     text = f"{count:,} of {number:,} images of val ({_percent(count / number)}) look like one of train"
     text += f", {int(twins.mirrored.sum()):,} of them mirrored" if twins.mirrored.any() else ""
     text += ". What is measured on them says little about new images."
@@ -243,7 +247,7 @@ def near_duplicates(shown: Shown) -> Section | None:
     more = f"the {len(pairs)} most alike" if count > len(pairs) else ""
     return Section(
         "Near-duplicates",
-        [text, how],
+        [text, how, *bad],
         pictures=[shown.saved(picture, "near_duplicates.jpg", width_px=picture.width * 3 // 4, caption=more)],
     )
 

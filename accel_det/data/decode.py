@@ -51,7 +51,8 @@ def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
         max_pixels: a larger image is refused by its header, before anything is decoded.
 
     Returns:
-        (3, H, W) uint8 RGB, contiguous.
+        (3, H, W) uint8 RGB; in memory pixel after pixel, as decoders write them: to copy an image into planes before it is
+        resized takes longer than to resize it as it is, and the result is the same.
 
     Raises:
         ValueError: not an image, too large, truncated or damaged, or of a kind without an RGB meaning (float pixels).
@@ -61,7 +62,7 @@ def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     fast = _fast_decoder(image, data) if turn == _UPRIGHT else None
     if fast is not None:
         try:
-            return fast(data).contiguous()
+            return fast(data).permute(1, 2, 0).contiguous().permute(2, 0, 1)
         except (RuntimeError, ValueError):
             pass  # Pillow reads more than torchcodec does (arithmetic JPEG), and says better what is wrong.
     try:
@@ -73,7 +74,7 @@ def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
         ) from error
     if turn in _TURNS:
         rgb = rgb.transpose(_TURNS[turn])
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
 def image_size(

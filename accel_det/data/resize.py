@@ -80,8 +80,8 @@ def base_size(height: int, width: int, rule: ResizeRule, canvas: Canvas) -> tupl
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """(3, H, W) uint8 -> (3, height, width) uint8, linear, and without aliasing where it shrinks."""
+    """(3, H, W) uint8 -> (3, height, width) uint8, contiguous, linear, and without aliasing where it shrinks."""
     if image.shape[-2:] == (height, width):
-        return image
+        return image.contiguous()
     resized: Tensor = functional.resize(image, [height, width], antialias=True)  # type: ignore[attr-defined]
-    return resized
+    return resized.contiguous()

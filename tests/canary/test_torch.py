@@ -226,3 +226,17 @@ def test_the_gradient_of_batch_norm_of_one_image_is_wrong_on_a_cpu_where_layouts
     assert torch.equal(plain, channels_last) and channels_last.stride() == (4, 1, 32, 4)  # the usual first is 256
     right, wrong = (torch.autograd.grad(y, x, gradient, retain_graph=True)[0] for gradient in (plain, channels_last))
     assert float((right - wrong).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("size", [(24, 32), (32, 32), (131, 75), (61, 90)])
+def test_an_image_in_pixel_order_is_resized_to_the_same_bytes_as_one_in_planes(size: tuple[int, int]) -> None:
+    """`data.decode` leaves images as decoders write them, because `data.resize` is faster on these."""
+    planes = torch.randint(0, 256, (3, 61, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = planes.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    for whole, other in (
+        (planes, pixels),
+        (planes[:, 3:50, 7:], pixels[:, 3:50, 7:]),
+        (planes.flip(-1), pixels.flip(-1)),
+    ):
+        resized = (functional.resize(image, list(size), antialias=True) for image in (whole, other))
+        assert torch.equal(*resized)

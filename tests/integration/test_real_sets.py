@@ -61,7 +61,9 @@ def test_weeds_trains_once_its_defects_are_accepted_with_a_fifth_held_out() -> N
     assert len(train) + len(val) == 101 and 12 <= len(val) <= 30
     report = check_tables(train, val, first + second, read_images=True)
     assert not report.stops
-    assert kinds(list(report.defects)) == {"missing_file": 6, "size_mismatch": 14, "unused_class": 1}
+    expected = {"missing_file": 6, "size_mismatch": 14, "unused_class": 1}
+    # Three of the held-out photographs show the same ground as one that is trained on, as `show-data` shows.
+    assert kinds(list(report.defects)) == expected | {"near_duplicate": 3}
 
 
 def test_chess_keeps_every_image_and_finds_paths_beside_repeated_boxes_and_a_class_without_val_boxes() -> None:
@@ -209,7 +211,7 @@ def test_every_odd_image_gives_pixels_or_one_clear_error() -> None:
             assert str(error).startswith(f"{path.name}: not an image: ") and "\n" not in str(error)
             refused.append(path.name)
             continue
-        assert pixels.dtype == torch.uint8 and pixels.is_contiguous()
+        assert pixels.dtype == torch.uint8 and pixels.permute(1, 2, 0).is_contiguous()
         assert tuple(pixels.shape[1:]) == image_size(path) == image_size(data) and pixels.shape[0] == 3
     assert len(paths) == 12 and refused == ["not_an_image.txt", "sky-rabbit.heic"]
 

@@ -56,7 +56,7 @@ def test_every_exif_orientation_is_applied_to_pixels_and_size(kind: str, orienta
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     data = encode(Image.fromarray(stored(UPRIGHT, orientation)), kind, orientation=orientation, **options)
     pixels = decode(data, name="a")
-    assert pixels.is_contiguous() and pixels.dtype == torch.uint8
+    assert pixels.permute(1, 2, 0).is_contiguous() and pixels.dtype == torch.uint8
     assert torch.equal(pixels, channels_first(UPRIGHT))
     assert image_size(data) == (5, 7)
 

@@ -205,6 +205,16 @@ def test_show_data_shows_a_mirrored_copy_beside_its_picture_unless_told_not_to_l
         assert pair.width == 12 + 2 * 412
 
 
+def test_show_data_names_an_image_that_cannot_be_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "small.yaml").write_text(dump(config_of(tmp_path)), "utf-8")
+    damaged = tmp_path / "val" / "b.png"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    assert show_data.run([str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "Cannot be decoded, and was not compared: set/val/b.png: PNG of 40x30 pixels cannot be decoded" in text
+
+
 def test_show_data_is_a_command_that_says_what_it_needs() -> None:
     for arguments, message in (
         ([], "show-data needs a configuration file"),
