@@ -17,6 +17,7 @@ from accel_det.metrics.mot_files import MotTruth, boxes_of, write_truth
 _FRAMES_PER_S = 10
 # The street's classes by MOTChallenge's numbers: pedestrian, person on vehicle, car, and a bus counts as one.
 _MOT_CLASSES = (1, 2, 3, 3)
+_DISTRACTOR = 8
 _NO_IMAGE = np.zeros((0, 0, 3), dtype=np.uint8)
 
 
@@ -81,13 +82,14 @@ def _write_footage(options: argparse.Namespace) -> int:
 
 
 def _truth(scenes: Sequence[street.Scene]) -> MotTruth:
-    """The truth of all frames; who is too hidden or too small to be asked for does not count."""
-    labels = np.concatenate([scene.labels for scene in scenes])
+    """The truth of all frames; who is too hidden or too small to be asked for is a distractor, on whom results are forgiven."""
+    classes = np.array(_MOT_CLASSES)[np.concatenate([scene.labels for scene in scenes])]
+    ignored = np.concatenate([scene.ignored for scene in scenes])
     return MotTruth(
         frames=np.repeat(np.arange(1, len(scenes) + 1), [len(scene.labels) for scene in scenes]),
         ids=np.concatenate([scene.identities for scene in scenes]) + 1,
         boxes=boxes_of(np.concatenate([scene.boxes for scene in scenes]).astype(np.float64)),
-        counted=~np.concatenate([scene.ignored for scene in scenes]),
-        classes=np.array(_MOT_CLASSES)[labels],
+        counted=~ignored,
+        classes=np.where(ignored, _DISTRACTOR, classes),
         visibility=np.concatenate([scene.visibility for scene in scenes]).astype(np.float64),
     )
