@@ -21,7 +21,7 @@ def accept_block_sizes() -> None:
     except ImportError as error:
         raise ValueError("s3:// needs s3fs: pip install 'accel_det[s3]'") from error
 
-    class AnyBlockSize(S3FileSystem):
+    class AnyBlockSize(S3FileSystem):  # type: ignore[misc]
         def __init__(self, *args: Any, block_size: int | None = None, **options: Any) -> None:
             super().__init__(*args, **options)
 
