@@ -14,7 +14,7 @@ from accel_det.report.pictures import contact_sheet
 from accel_det.video.footage import VideoFile, require_pixels
 
 RUN = Path("runs/street-tracking")
-DETECTOR, REID = Path("runs/street"), Path("runs/street-people")
+DETECTOR, REID = Path("runs/street-sidewalk"), Path("runs/street-people")
 SETTINGS = "trackers/street.yaml"
 FRAMES = 120
 # Cameras and streets that no network was trained on; each looks at a sidewalk, where people hide one another.
@@ -34,7 +34,7 @@ def main() -> int:
     started = time.perf_counter()
     for folder in (RUN, DETECTOR, REID):
         shutil.rmtree(folder, ignore_errors=True)
-    call([*LAUNCH, "scripts/train.py", "configs/demo/street.yaml"])
+    call([*LAUNCH, "scripts/train.py", "configs/demo/street_sidewalk.yaml"])
     call([*LAUNCH, "scripts/train.py", "configs/demo/street_people.yaml"])
     for name, (seed, camera) in FOOTAGE.items():
         size = ["--height", "360", "--width", "480", "--frames", str(FRAMES)]

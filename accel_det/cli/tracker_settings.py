@@ -28,7 +28,7 @@ def read_settings(preset: str | None, file: Path | None, overrides: Sequence[str
     if file is not None:
         if not file.is_file():
             raise ConfigError(f"{file}: no such file; --settings takes YAML with lines such as `max_age: 30`")
-        values = {str(key): _plain(value) for key, value in read_mapping(file).items()}
+        values = {str(key): _plain(str(key), value) for key, value in read_mapping(file).items()}
     named = values.pop("preset", None)
     chosen = str(preset or named or "deepsort")
     _settings(values, chosen, place=f"{file}: ")
@@ -42,7 +42,7 @@ def changed(settings: TrackerSettings, texts: Mapping[str, str]) -> TrackerSetti
     Raises:
         ValueError: a setting is not known, or a value does not fit.
     """
-    return settings_from(dataclasses.asdict(settings) | {key: _value(text) for key, text in texts.items()})
+    return settings_from(dataclasses.asdict(settings) | {key: _value(key, text) for key, text in texts.items()})
 
 
 def require_known(names: Iterable[str], *, place: str) -> None:
@@ -102,14 +102,14 @@ def _given(overrides: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(
                 f"--{key}: no such option; settings are given as `{PREFIX}KEY VALUE`, and `--keys` lists them"
             )
-        values[name] = _value(text)
+        values[name] = _value(name, text)
     return values
 
 
-def _value(text: str) -> Any:
-    return _plain(yaml.safe_load(text))
+def _value(name: str, text: str) -> Any:
+    return _plain(name, yaml.safe_load(text))
 
 
-def _plain(value: object) -> object:
-    """`none` says so in a file and on the command line, as it does in what `--keys` prints."""
-    return None if value == "none" else value
+def _plain(name: str, value: object) -> object:
+    """`none` says so in a file and on the command line, as it does in what `--keys` prints; but it is a gate of that name."""
+    return None if value == "none" and not isinstance(getattr(PRESETS["deepsort"], name, None), str) else value
