@@ -69,7 +69,10 @@ def test_a_selection_that_is_written_wrongly_is_refused(selection: str, message:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "tfrecord"}, r"set 'c', format: 'tfrecord' is none of coco, voc, yolo, csv, createml, cvat, openimages"),
+        (
+            {"format": "tfrecord"},
+            r"set 'c', format: 'tfrecord' is none of coco, voc, yolo, csv, createml, cvat, openimages",
+        ),
         ({"root": "nowhere"}, r"set 'c', root: no folder 'nowhere'"),
         ({"holdout": 1.5}, r"set 'c', holdout: 1.5 is not a share"),
         ({"accept": ("nan_boxes",)}, r"set 'c', accept: 'nan_boxes' is no kind of defect; did you mean 'nan_box'\?"),
