@@ -28,7 +28,7 @@ from accel_det.data.bad_images import leave_out, repeat_identity
 from accel_det.data.identities import IdentityTable, with_quarter_turns
 from accel_det.data.identity_check import check_identity_tables
 from accel_det.data.identity_images import IdentityEvaluationImages, IdentityImages
-from accel_det.data.identity_order import IdentityGroups
+from accel_det.data.identity_order import GroupRule, IdentityGroups
 from accel_det.data.identity_sources import open_identities
 from accel_det.data.loaders import TrainingStream
 from accel_det.data.order import Draw, EpochOrder, Share, Turns
@@ -265,10 +265,8 @@ class ReidParts:
         if data.order == "groups":
             turns = IdentityGroups(
                 train.labels(),
+                GroupRule(data.identities_per_group, data.images_per_identity, data.camera_balanced),
                 cameras=train.camera_numbers(),
-                identities_per_group=data.identities_per_group,
-                images_per_identity=data.images_per_identity,
-                camera_balanced=data.camera_balanced,
                 seed=seed,
             )
         return EpochOrder(len(train), seed=seed, shuffle=data.order == "shuffled", turns=turns)

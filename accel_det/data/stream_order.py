@@ -52,8 +52,8 @@ class StreamedTurns(Turns, Protocol):
         """The stream of a turn, and the rows among which its row was drawn."""
         ...
 
-    def following(self, epoch: int, offset: int) -> Window | None:
-        """The next window of the stream of a turn; None where the stream ends."""
+    def following(self, epoch: int, offset: int) -> tuple[int, Window]:
+        """The next window of the stream of a turn, and its epoch: the next one where the stream ends."""
         ...
 
 
@@ -145,15 +145,15 @@ class StreamTurns:
         first = self._streams.first(stream)
         return Place(stream, self._layout(epoch).stretches(first + start, first + stop))
 
-    def following(self, epoch: int, offset: int) -> Window | None:
+    def following(self, epoch: int, offset: int) -> tuple[int, Window]:
         """See `StreamedTurns`."""
         stream, counter = self._streams.turn_of(offset)
         _, stop = self._window(epoch, stream, counter)
         if stop == self._streams.length_of(stream):
-            return None
+            epoch, stop = epoch + 1, 0
         start, stop = self._window(epoch, stream, stop)
         first = self._streams.first(stream)
-        return self._layout(epoch).stretches(first + start, first + stop)
+        return epoch, self._layout(epoch).stretches(first + start, first + stop)
 
     def _window(self, epoch: int, stream: int, counter: int) -> tuple[int, int]:
         """Begin and end, in the stream, of the window of its row number `counter`.
