@@ -122,8 +122,7 @@ class DetectionTable:
             ValueError: the file cannot be read any more.
         """
         if self.streamed is not None:
-            row = int(self.streamed.rows[index])
-            return self.streamed.shards.read(range(row, row + 1))[0]
+            return self.streamed.read(index)
         return bytes_of(self._image(index))
 
     def image_length(self, index: int) -> int:
