@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from accel_det.data.encoded import bytes_of, path_of
+from accel_det.data.encoded import bytes_of, length_of, path_of
 from accel_det.data.formats.identity_raw import DISTRACTOR, NO_CAMERA, RawPictures, join_images
 from accel_det.data.formats.raw import Ints, StreamedImages, join_streams
 from accel_det.types import IdentityTarget
@@ -104,6 +104,10 @@ class IdentityTable:
         if self.streamed is not None:
             return self.streamed.read(index)
         return bytes_of(self._image(index))
+
+    def image_length(self, index: int) -> int:
+        """Bytes of the encoded picture; -1 where the file has gone, or would have to be fetched."""
+        return -1 if self.streamed is not None else length_of(self._image(index))
 
     def target(self, index: int) -> IdentityTarget:
         """Who is in a picture, where it was taken, and its role."""

@@ -100,7 +100,7 @@ def _require_one_way(
     if others and (training or len(others) < len(pairs)):
         raise ValueError(
             f"selection {selection!r}: data.streaming reads sets of format hub, but the format of {others[0]!r} is "
-            f"{sets[others[0]].format}: set data.streaming to false, or write its pictures as shards of format hub"
+            f"{sets[others[0]].format}: set data.streaming to false, or write shards of it with accel-det prepare"
         )
 
 

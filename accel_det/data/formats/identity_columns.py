@@ -19,7 +19,8 @@ from accel_det.data.formats.identity_raw import DISTRACTOR, NO_CAMERA, RawPictur
 from accel_det.data.formats.raw import Bools, locate_image
 from accel_det.data.locate import Folder, split_names
 
-_NOBODY = "-1"
+NOBODY = "-1"
+"""The identity of a distractor, and a camera that is not known."""
 
 _USUAL = {
     "image": ("image", "img", "path", "file", "file_name", "filename", "image_path", "img_path"),
@@ -118,10 +119,8 @@ def read_texts(table: datasets.Dataset, columns: Columns) -> Said:
     paths, has_bytes = _paths(table, columns.image)
     return Said(
         images=paths,
-        identities=[DISTRACTOR if identity == _NOBODY else identity or None for identity in identities],
-        cameras=[
-            NO_CAMERA if camera == _NOBODY else f"c{camera}" if camera.isdigit() else camera for camera in cameras
-        ],
+        identities=[DISTRACTOR if identity == NOBODY else identity or None for identity in identities],
+        cameras=[NO_CAMERA if camera == NOBODY else f"c{camera}" if camera.isdigit() else camera for camera in cameras],
         has_bytes=has_bytes,
     )
 
@@ -185,7 +184,7 @@ def texts(table: datasets.Dataset, name: str) -> list[str]:
     column, feature = table.data.column(name), table.features[name]
     if isinstance(feature, datasets.ClassLabel):
         known = dict(enumerate(feature.names))
-        return ["" if number is None else known.get(number, _NOBODY) for number in column.to_pylist()]
+        return ["" if number is None else known.get(number, NOBODY) for number in column.to_pylist()]
     if pa.types.is_floating(column.type):
         return [_number_text(number) for number in column.to_pylist()]
     if pa.types.is_nested(column.type):
@@ -209,7 +208,7 @@ def cell_text(cell: object, feature: object) -> str:
             f"a cell holds {cell!r:.60}, where a text or number belongs; name another column in parameters"
         )
     if isinstance(feature, datasets.ClassLabel) and isinstance(cell, int):
-        return feature.names[cell] if 0 <= cell < len(feature.names) else _NOBODY
+        return feature.names[cell] if 0 <= cell < len(feature.names) else NOBODY
     return _number_text(cell) if cell is None or isinstance(cell, float) else str(cell).strip()
 
 
