@@ -86,8 +86,8 @@ def _places(config: ReidConfig) -> str:
         return f"up to {data.streams} place(s), a window of {data.stream_window} pictures at each"
     plan = _plan(config)
     return (
-        f"{plan.streams * plan.places} place(s), a window of {plan.window} pictures at each; {plan.streams} block(s) at a time, "
-        f"groups are made within one of {plan.places * plan.window}"
+        f"{plan.streams * plan.places} place(s), a window of {plan.window} pictures at each; groups are made within "
+        f"{plan.streams} block(s) at a time, of up to {plan.places * plan.window} pictures"
     )
 
 

@@ -140,8 +140,7 @@ def _gathered_rows(source: IdentitySource, found: ShardedSplit) -> Index:
     def said(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in rows:
             cells = [cell_text(_inside(row, keys), _inside(dataset.features, keys)) for keys in wanted.values()]
-            name = row.get("__key__") or (row[image] or {}).get("path") or ""
-            yield {"name": _shown(str(name), source), "identity": cells[0], "camera": cells[1] if cells[1:] else ""}
+            yield {"name": _name(row, image, source), "identity": cells[0], "camera": cells[1] if cells[1:] else ""}
 
     return _said_by(columns, gather_rows(source, found, dataset, said))
 
@@ -164,9 +163,11 @@ def _inside(cells: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
     return cells
 
 
-def _shown(name: str, source: IdentitySource) -> str:
-    """The path of a picture, as it is written inside the set."""
-    return name.removeprefix(f"{source.root.rstrip('/')}/")
+def _name(row: Mapping[str, Any], image: str, source: IdentitySource) -> str:
+    """What a tar file says in `json`, or the key there; or else the path of a picture, as it is written inside the set."""
+    said = row["json"].get("name") if isinstance(row.get("json"), dict) else None
+    name = said or row.get("__key__") or (row[image] or {}).get("path") or ""
+    return str(name).removeprefix(f"{source.root.rstrip('/')}/")
 
 
 def _table(names: pa.Array | list[str], identities: list[str], cameras: list[str]) -> pa.Table:
