@@ -74,7 +74,7 @@ class StreamFeed:
         for position, draw in zip(positions, draws, strict=True):
             epoch, offset = divmod(position, self._turns.length)
             window, images = self._window(epoch, offset)
-            members = (draw.index, *self._others(window, draw))
+            members = (draw.index, *(self._others(window, draw) if self._companions else ()))
             found.append(Delivered(draw, members, {index: images[index] for index in members}))
         return found
 
