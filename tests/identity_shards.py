@@ -48,6 +48,17 @@ def write_identity_tars(folder: Path, split: str, shots: Sequence[Shot], lengths
                     archive.addfile(member, io.BytesIO(data))
 
 
+def write_identity_lines(folder: Path, split: str, shots: Sequence[Shot], lengths: Sequence[int]) -> None:
+    """JSON lines in files <split>-0.jsonl, ...: the identity stands before the path of its picture, from the folder."""
+    (folder / split).mkdir(parents=True)
+    for number, part in enumerate(_cut(shots, lengths)):
+        lines = []
+        for shot in part:
+            (folder / shot.path).write_bytes(shot.data)
+            lines.append(json.dumps({"identity": shot.identity, "camera": shot.camera, "file_name": shot.path}))
+        (folder / f"{split}-{number}.jsonl").write_text("\n".join(lines))
+
+
 def write_identity_folder(folder: Path, split: str, shots: Sequence[Shot]) -> None:
     """A folder <split> of pictures with metadata.jsonl."""
     (folder / split).mkdir(parents=True)

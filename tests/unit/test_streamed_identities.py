@@ -11,7 +11,13 @@ import datasets
 import pyarrow as pa
 import pytest
 from file_server import Fault, FileServer
-from identity_shards import Shot, write_identity_folder, write_identity_parquet, write_identity_tars
+from identity_shards import (
+    Shot,
+    write_identity_folder,
+    write_identity_lines,
+    write_identity_parquet,
+    write_identity_tars,
+)
 from identity_trees import picture_bytes
 from pyarrow import parquet
 from stream_cases import shorten_pauses
@@ -95,16 +101,18 @@ def test_a_test_split_is_its_queries_and_its_gallery(root: Path) -> None:
         stream(root, "other", training=True)
 
 
-@pytest.mark.parametrize("kind", ["tar", "folder"])
-def test_tar_files_and_folders_say_who_is_where(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["tar", "lines", "folder"])
+def test_tar_files_and_json_lines_and_folders_say_who_is_where(tmp_path: Path, kind: str) -> None:
     if kind == "tar":
         write_identity_tars(tmp_path / "set", "train", TRAIN, (10, 19, 1))
+    elif kind == "lines":
+        write_identity_lines(tmp_path / "set", "train", TRAIN, (10, 19, 1))
     else:
         write_identity_folder(tmp_path / "set", "train", TRAIN)
     table, defects = stream(tmp_path / "set")
     assert not defects
     assert_shots(table, TRAIN)
-    assert table.name(3) == {"tar": "s/train/003", "folder": "s/train/003.png"}[kind]
+    assert table.name(3) == ("s/train/003" if kind == "tar" else "s/train/003.png")
 
 
 def test_columns_may_have_other_names_and_labels_may_be_numbers_or_classes(tmp_path: Path) -> None:
@@ -265,6 +273,23 @@ def test_what_cannot_be_streamed_is_refused_in_one_line(tmp_path: Path, root: Pa
             ValueError, match=r"the format of 'market' is market1501: set data\.streaming to false"
         ) as caught:
             open_identities(sets, selection, training=training)
+        assert "\n" not in str(caught.value)
+
+
+def test_paths_in_json_lines_stay_below_the_root_and_a_named_column_holds_pictures(tmp_path: Path) -> None:
+    line = {"image": "../a.png", "identity": "p0", "camera": 1}
+    (tmp_path / "a.png").write_bytes(picture_bytes(0))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_text(json.dumps(line))
+    for parameters, message in (
+        ({}, r"image '\.\./a\.png' leads out of .*set; write its path from there$"),
+        (
+            {"image": "camera"},
+            r"^set 's', parameters\.image: column 'camera' of .*set holds no pictures; name another one$",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            stream(tmp_path / "set", parameters=parameters)
         assert "\n" not in str(caught.value)
 
 

@@ -250,7 +250,8 @@ def undecoded(source: SplitSource, found: ShardedSplit, *, usual: Sequence[str] 
     images = [name for name, feature in dataset.features.items() if can_be(feature)]
     if not images:
         raise ValueError(
-            f"set {source.name!r}: {source.root!r} has the columns {list(dataset.features)}, none of them of images"
+            f"set {source.name!r}: {source.root!r} has the columns {list(dataset.features)}; expected one of images; name other "
+            "shards in `annotations`"
         )
     image = next((name for name in usual if name in images), images[0])
     if found.is_json:
