@@ -281,12 +281,11 @@ def test_paths_in_json_lines_stay_below_the_root_and_a_named_column_holds_pictur
     (tmp_path / "a.png").write_bytes(picture_bytes(0))
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.jsonl").write_text(json.dumps(line))
+    no_pictures = r"^set 's', parameters\.image: column '{}' of .*set holds no pictures; name another one$"
     for parameters, message in (
+        ({"image": "camera"}, no_pictures.format("camera")),
+        ({"identity": "image"}, no_pictures.format("image")),
         ({}, r"image '\.\./a\.png' leads out of .*set; write its path from there$"),
-        (
-            {"image": "camera"},
-            r"^set 's', parameters\.image: column 'camera' of .*set holds no pictures; name another one$",
-        ),
     ):
         with pytest.raises(ValueError, match=message) as caught:
             stream(tmp_path / "set", parameters=parameters)
@@ -311,5 +310,5 @@ def test_cells_that_are_no_texts_are_refused(tmp_path: Path) -> None:
                 member = tarfile.TarInfo(f"{i}.{suffix}")
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
-    with pytest.raises(ValueError, match=r"a cell holds \[0\], where a text or number belongs"):
+    with pytest.raises(ValueError, match=r"^set 's': .*set: a cell holds \[0\], where a text or number belongs"):
         stream(tmp_path / "set")

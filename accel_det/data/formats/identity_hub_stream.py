@@ -8,6 +8,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -133,8 +134,10 @@ def _file_rows(source: IdentitySource, file: str) -> pa.Table:
     small = datasets.Dataset(table.select(wanted).replace_schema_metadata(None), info=info, fingerprint=fingerprint)
     count = len(table)
     names = table.column(columns.image).combine_chunks().field("path") if path else pa.nulls(count)
-    cameras = texts(small, columns.camera) if columns.camera else [""] * count
-    return _table(names.cast(pa.string()), texts(small, columns.identity), cameras)
+    with _refused(f"set {source.name!r}: {file}"):
+        identities = texts(small, columns.identity)
+        cameras = texts(small, columns.camera) if columns.camera else [""] * count
+    return _table(names.cast(pa.string()), identities, cameras)
 
 
 def _gathered_rows(source: IdentitySource, found: ShardedSplit) -> Index:
@@ -144,7 +147,7 @@ def _gathered_rows(source: IdentitySource, found: ShardedSplit) -> Index:
     places: dict[str, tuple[str, ...]] = {key: ("json", key) for key in inner} if isinstance(inner, dict) else {}
     places |= {name: (name,) for name in dataset.features}
     columns = hub_columns(list(places), _place(source, source.root), named={"image": image, **named})
-    if columns.image != image:
+    if columns.image != image or image in (columns.identity, columns.camera):
         raise ValueError(
             f"set {source.name!r}, parameters.image: column {columns.image!r} of {source.root} holds no pictures; name another "
             "one"
@@ -153,17 +156,25 @@ def _gathered_rows(source: IdentitySource, found: ShardedSplit) -> Index:
 
     def said(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in rows:
-            cells = [cell_text(_inside(row, keys), _inside(dataset.features, keys)) for keys in wanted.values()]
+            with _refused(f"set {source.name!r}: {source.root}"):
+                cells = [cell_text(_inside(row, keys), _inside(dataset.features, keys)) for keys in wanted.values()]
             yield {"name": _name(row, image, source), "identity": cells[0], "camera": cells[1] if cells[1:] else ""}
 
     return _said_by(columns, gather_rows(source, found, dataset, said))
 
 
 def _columns(present: list[str], source: IdentitySource, file: str) -> Columns:
-    try:
+    with _refused():
         return hub_columns(present, _place(source, file), named=source.parameters)
+
+
+@contextmanager
+def _refused(where: str = "") -> Iterator[None]:
+    """What is wrong with the columns or cells of a table that was read stays wrong: it is not read again."""
+    try:
+        yield
     except ValueError as error:
-        raise Refusal(str(error)) from error
+        raise Refusal(f"{where}: {error}" if where else str(error)) from error
 
 
 def _place(source: IdentitySource, where: str) -> TableSource:
