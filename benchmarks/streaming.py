@@ -3,11 +3,11 @@
     python benchmarks/streaming.py speed [--config configs/detection/yolov5n_bccd.yaml] [--rounds 9] [--updates 10]
     python benchmarks/streaming.py scale [--images 1000 10000 100000 1000000] [--steps 100] [--ways streamed again map-style]
 
-`speed` prepares the images of a configuration as parquet shards, and lets the two ways to read them take turns in making
-augmented batches, without a network: the figure is the ratio of the medians, map-style over streamed; above 1.00 the stream is
-faster. `scale` writes synthetic shards (64x64 JPEGs, five boxes each) and starts `accel-det train` of YOLOv5n at 64 pixels in a
-process of its own, once without an index in the cache and once with it, streamed and not. Results go to
-benchmarks/results/streaming_<part>.json.
+`speed` prepares the images of a configuration, of boxes or of identities, as parquet shards, and lets the two ways to read them
+take turns in making augmented batches, without a network: the figure is the ratio of the medians, map-style over streamed; above
+1.00 the stream is faster. `scale` writes synthetic shards (64x64 JPEGs, five boxes each) and starts `accel-det train` of YOLOv5n
+at 64 pixels in a process of its own, once without an index in the cache and once with it, streamed and not. Results go to
+benchmarks/results/streaming_<part>.json, those of identities to streaming_speed_reid.json.
 """
 
 import argparse
@@ -31,12 +31,12 @@ import yaml
 from harness import interleave, step_line, write_result
 from pyarrow import parquet
 
-from accel_det.cli import compose_detection
 from accel_det.cli.compose import parts_of, share_of
-from accel_det.config.detection import DetectionConfig
-from accel_det.config.load import load_detection
+from accel_det.config.load import load_config
+from accel_det.config.schema import Config
 from accel_det.data.encoded import image_array, jpeg
 from accel_det.data.prepare import Preparation, write_split
+from accel_det.data.prepare_identities import write_identity_splits
 from accel_det.data.records import table_features
 
 _ROWS_OF_SHARD = 10_000
@@ -69,16 +69,18 @@ def main() -> None:
 def compare_speed(file: str, *, rounds: int, updates: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-        config = load_detection(file)
-        tables = compose_detection.open_tables(config)
+        config = load_config(file).config
+        tables = parts_of(config).open_tables()
+        write: Callable[..., object] = write_identity_splits if config.task == "reid" else write_split
         for split, table in (("train", tables.train), ("val", tables.val)):
-            write_split(table, split, Path(folder), Preparation(shard_mb=4), workers=os.cpu_count() or 1)
+            write(table, split, Path(folder), Preparation(shard_mb=4), workers=os.cpu_count() or 1)
         shards = {"b": {"format": "hub", "root": folder}}
-        streamed = load_detection(
+        val = "b:test" if (Path(folder) / "data" / ".query.json").exists() else "b:val"
+        streamed = load_config(
             file,
             [*("--data.sets", yaml.safe_dump(shards, default_flow_style=True).strip()), "--data.train", "b:train"]
-            + ["--data.val", "b:val", "--data.streaming", "true"],
-        )
+            + ["--data.val", val, "--data.streaming", "true"],
+        ).config
         sides = {"map-style": _batches(config), "streamed": _batches(streamed)}
         steps_of: dict[str, Callable[[], None]] = {name: _taking(batches) for name, batches in sides.items()}
         seconds = interleave(steps_of, rounds=rounds, steps=updates)
@@ -93,14 +95,18 @@ def compare_speed(file: str, *, rounds: int, updates: int) -> None:
         f"streaming: ratio={ratio:.3f} images_per_s={images:.0f} (map-style / streamed; above 1 the stream is faster)"
     )
     facts = {"ratio": ratio, "seconds": seconds, "config": file}
-    write_result("streaming_speed", f"streaming.py speed --config {file}", facts)
+    name = "streaming_speed_reid" if config.task == "reid" else "streaming_speed"
+    write_result(name, f"streaming.py speed --config {file}", facts)
 
 
-def _batches(config: DetectionConfig) -> Iterator[Any]:
+def _batches(config: Config) -> Iterator[Any]:
     parts = parts_of(config)
     tables = parts.open_tables()
     stream = parts.training_stream(
-        tables.train, parts.make_task(tables.val), share=share_of(config, world=1, rank=0), pin_memory=False
+        tables.train,
+        parts.make_task(tables.val),
+        share=share_of(config, world=1, rank=0, unit=parts.unit),
+        pin_memory=False,
     )
     return stream.updates(0)
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from accel_det.cli import identity_turns
 from accel_det.cli.compose import (
     Network,
     Provenance,
@@ -28,10 +30,10 @@ from accel_det.data.bad_images import leave_out, repeat_identity
 from accel_det.data.identities import IdentityTable, with_quarter_turns
 from accel_det.data.identity_check import check_identity_tables
 from accel_det.data.identity_images import IdentityEvaluationImages, IdentityImages
-from accel_det.data.identity_order import IdentityGroups
 from accel_det.data.identity_sources import open_identities
 from accel_det.data.loaders import TrainingStream
-from accel_det.data.order import Draw, EpochOrder, Share, Turns
+from accel_det.data.order import Draw, Share
+from accel_det.data.stream_feed import StreamFeed, evaluation_feed
 from accel_det.draws import mix
 from accel_det.engine.console import Console
 from accel_det.engine.evaluate import Evaluation
@@ -107,7 +109,7 @@ class ReidParts:
         return table
 
     def turns_per_epoch(self, train: IdentityTable) -> int:
-        return self._order(train).length
+        return identity_turns.turns_per_epoch(self.config, train)
 
     def make_network(self, tables: IdentityTables, *, device_type: str) -> Network:
         return build_network(
@@ -138,13 +140,18 @@ class ReidParts:
     def training_stream(
         self, train: IdentityTable, task: ReidTask, *, share: Share, pin_memory: bool
     ) -> TrainingStream[IdentityTarget]:
+        images, turns = train.streamed, identity_turns.stream_turns(self.config, train)
+        feed = (
+            None if images is None or turns is None else partial(StreamFeed, images, turns, seed=self.config.train.seed)
+        )
         return TrainingStream(
             self._images(train),
-            order=self._order(train),
+            order=identity_turns.epoch_order(self.config, train, streamed=turns),
             share=share,
             collate=task.collate,
             workers=self.config.data.workers,
             pin_memory=pin_memory,
+            open_feed=feed,
             mend=mend(self.config, repeat_identity if self.config.data.group_images else leave_out),
         )
 
@@ -152,7 +159,8 @@ class ReidParts:
         self, val: IdentityTable, task: ReidTask, accelerator: Accelerator
     ) -> Callable[[], Iterator[Batch[IdentityTarget]]]:
         images = IdentityEvaluationImages(val, size_px=self.size_px)
-        return validation_stream(self.config, images, task, accelerator, length=len(val))
+        deliver = None if val.streamed is None else evaluation_feed(val.streamed, window=self.config.data.stream_window)
+        return validation_stream(self.config, images, task, accelerator, length=len(val), deliver=deliver)
 
     def costly_batches(self, train: IdentityTable, task: ReidTask) -> Callable[[int], Batch[IdentityTarget]]:
         images = self._images(train)
@@ -164,29 +172,10 @@ class ReidParts:
         return make
 
     def describe(self, tables: IdentityTables) -> list[str]:
-        data, train = self.config.data, tables.train
-        if not data.group_images:
-            return [f"order: {data.order}"] if data.order != "shuffled" else []
-        turns = self.turns_per_epoch(train)
-        balanced = ", cameras balanced" if data.camera_balanced else ""
-        return [
-            f"order: groups of {data.identities_per_group} identities x {data.images_per_identity} pictures{balanced}; an epoch "
-            f"has {turns} turns, each picture at least once, {turns - len(train)} of them repeat one to fill a group"
-        ]
+        return identity_turns.describe(self.config, tables.train)
 
     def agreement(self, train: IdentityTable) -> dict[str, object]:
-        data = self.config.data
-        groups = data.order == "groups"
-        return {
-            "train.seed": self.config.train.seed,
-            "train.images_per_update": self.config.train.images_per_update,
-            "data.order": data.order,
-            "data.identities_per_group": data.identities_per_group if groups else None,
-            "data.images_per_identity": data.images_per_identity if groups else None,
-            "data.camera_balanced": data.camera_balanced,
-            "data.size_px": list(data.size_px),
-            "the training data (fingerprint)": train.fingerprint,
-        }
+        return identity_turns.agreement(self.config, train)
 
     def labels_text(self, train: IdentityTable) -> str:
         return f"{len(train.identities)} identities, {len(train.cameras)} cameras"
@@ -258,20 +247,6 @@ class ReidParts:
         return IdentityImages(
             train, size_px=self.size_px, augmentation=IdentityAugmentation(erase_area=(area[0], area[1]), **values)
         )
-
-    def _order(self, train: IdentityTable) -> EpochOrder:
-        data, seed = self.config.data, self.config.train.seed
-        turns: Turns | None = None
-        if data.order == "groups":
-            turns = IdentityGroups(
-                train.labels(),
-                cameras=train.camera_numbers(),
-                identities_per_group=data.identities_per_group,
-                images_per_identity=data.images_per_identity,
-                camera_balanced=data.camera_balanced,
-                seed=seed,
-            )
-        return EpochOrder(len(train), seed=seed, shuffle=data.order == "shuffled", turns=turns)
 
     def _options(self, train: IdentityTable) -> dict[str, OptionValue]:
         return {

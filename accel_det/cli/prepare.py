@@ -3,19 +3,21 @@
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from accel_det.cli import compose_detection
+from accel_det.cli import compose_detection, prepare_identities
 from accel_det.cli.compose import split_info
 from accel_det.cli.failures import DONE, HUB_FAILED, answer, complain
 from accel_det.config.detection import DetectionConfig
-from accel_det.config.load import load_detection
+from accel_det.config.load import load_config
+from accel_det.config.reid import ReidConfig
 from accel_det.data.prepare import SUFFIXES, Preparation, Shard, write_split
 from accel_det.data.records import DetectionTable
 from accel_det.engine.console import Console
 from accel_det.publish.data_card import SplitFacts, render_data_card
 from accel_det.publish.hub import Destination
+from accel_det.publish.identity_card import IdentityFacts
 from accel_det.publish.layout import CARD
 from accel_det.publish.prepared import MANIFEST, push_prepared
 
@@ -31,19 +33,18 @@ def run(arguments: Sequence[str]) -> int:
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {value}, expected at least 1")
     to = None if options.push is None else Destination(options.push, private=not options.public, kind="dataset")
-    config = load_detection(options.config, overrides)
+    config = load_config(options.config, overrides).config
     console = Console(speaks=True, to_stderr=options.json)
-    tables = compose_detection.open_tables(config)
-    for line in tables.report.summary_lines():
-        console.say(f"data: {line}")
-    tables.report.require()
     how = Preparation(options.kind, options.shard_mb, options.max_side_px, options.reencode)
-    facts = {}
-    for split, table in (("train", tables.train), ("val", tables.val)):
-        shards = write_split(table, split, options.folder, how, workers=options.workers)
-        facts[split] = _facts(config, split, table, shards)
-        console.say(f"{split}: {facts[split].images} images, {facts[split].objects} objects in {len(shards)} shard(s)")
-    _write_about(options.folder, config, how, facts, classes=tables.train.classes, place=options.push or ".")
+    place = options.push or "."
+    facts: Mapping[str, SplitFacts | IdentityFacts]
+    if isinstance(config, ReidConfig):
+        facts = prepare_identities.write(
+            config, options.folder, how, workers=options.workers, place=place, console=console
+        )
+    else:
+        assert isinstance(config, DetectionConfig)
+        facts = _write(config, options.folder, how, workers=options.workers, place=place, console=console)
     console.say(f"{options.folder}: stream it with format: hub, root: {options.folder} and data.streaming: true")
     pushed = None if to is None else push_prepared(options.folder, to=to, message=f"Data of {config.name}")
     if options.json:
@@ -62,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="accel-det prepare",
         usage="%(prog)s CONFIG FOLDER [--kind KIND] [--shard-mb N] [--max-side-px N] [--reencode] [--workers N] "
         "[--push REPO [--private | --public]] [--json] [--section.key VALUE ...]",
-        description="Write the images and boxes of a configuration as shards: parquet in the Hub's convention, which plain "
-        "`datasets` opens, or tar files of WebDataset. What was interrupted goes on.",
+        description="Write the images of a configuration, with their boxes or identities, as shards: parquet in the Hub's "
+        "convention, which plain `datasets` opens, or tar files of WebDataset. What was interrupted goes on.",
         epilog="exit codes: 0 done; 2 bad input, also defects of the data; 4 the Hub could not be reached or refused.",
         allow_abbrev=False,
     )
@@ -82,6 +83,22 @@ def _parser() -> argparse.ArgumentParser:
     seen.add_argument("--public", action="store_true", help="a repository that is made is public")
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout, all else on stderr")
     return parser
+
+
+def _write(
+    config: DetectionConfig, folder: Path, how: Preparation, *, workers: int, place: str, console: Console
+) -> dict[str, SplitFacts]:
+    tables = compose_detection.open_tables(config)
+    for line in tables.report.summary_lines():
+        console.say(f"data: {line}")
+    tables.report.require()
+    facts = {}
+    for split, table in (("train", tables.train), ("val", tables.val)):
+        shards = write_split(table, split, folder, how, workers=workers)
+        facts[split] = _facts(config, split, table, shards)
+        console.say(f"{split}: {facts[split].images} images, {facts[split].objects} objects in {len(shards)} shard(s)")
+    _write_about(folder, config, how, facts, classes=tables.train.classes, place=place)
+    return facts
 
 
 def _facts(config: DetectionConfig, split: str, table: DetectionTable, shards: Sequence[Shard]) -> SplitFacts:

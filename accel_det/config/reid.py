@@ -49,6 +49,11 @@ class IdentityAugmentSection(Section):
 
 class IdentityData(DataSection):
     sets: Mapping[str, IdentitySet] = Field(min_length=1, description="the data sets, by a name of your choice")
+    stream_window: Positive = Field(
+        256,
+        description="neighbouring pictures that are read together, from each of `streams` places, to make groups of; for "
+        "streaming",
+    )
     size_px: list[Positive] = Field(
         [256, 128], min_length=2, max_length=2, description="height and width of the network's input"
     )
@@ -68,12 +73,6 @@ class IdentityData(DataSection):
     camera_balanced: bool = Field(
         False, description="the pictures of an identity in a group are of as many cameras as can be; for order: groups"
     )
-
-    @model_validator(mode="after")
-    def _not_streamed(self) -> Self:
-        if self.streaming:
-            raise ValueError("streaming is for task: detection so far: set it to false")
-        return self
 
     @property
     def group_images(self) -> int:

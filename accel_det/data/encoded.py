@@ -40,6 +40,17 @@ def bytes_of(image: Mapping[str, object]) -> bytes:
     return data if isinstance(data, bytes) else file_bytes(str(image["path"]))
 
 
+def length_of(image: Mapping[str, object]) -> int:
+    """Bytes of the encoded image; -1 where its file has gone."""
+    path = path_of(image)
+    if path is None:
+        return len(bytes_of(image))
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return -1
+
+
 def file_bytes(path: str) -> bytes:
     """What a file holds.
 

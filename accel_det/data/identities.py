@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from accel_det.data.encoded import bytes_of, path_of
+from accel_det.data.encoded import bytes_of, length_of, path_of
 from accel_det.data.formats.identity_raw import DISTRACTOR, NO_CAMERA, RawPictures, join_images
-from accel_det.data.formats.raw import Ints
+from accel_det.data.formats.raw import Ints, StreamedImages, join_streams
 from accel_det.types import IdentityTarget
 
 _NOBODY = -1
@@ -28,18 +28,19 @@ class IdentityTable:
     Python object per picture.
 
     Attributes:
-        images: the Arrow table of the pictures; it may hold more rows than are used.
+        images: the Arrow table of the pictures; it may hold more rows than are used. None where they are streamed.
         records: the Arrow table of what is known of each.
         identities: names, "set/identity", by label.
         cameras: names, "set/camera", by number.
         set_names: the sets that the pictures are of.
         fingerprint: sha256 over names, identities, cameras and roles.
         accept: the kinds of defect that the user accepts.
+        streamed: where the pictures are, one for each, if there are no `images`.
     """
 
     def __init__(
         self,
-        images: datasets.Dataset,
+        images: datasets.Dataset | None,
         records: pa.Table,
         *,
         identities: Sequence[str],
@@ -47,6 +48,7 @@ class IdentityTable:
         set_names: Sequence[str],
         fingerprint: str,
         accept: frozenset[str] = frozenset(),
+        streamed: StreamedImages | None = None,
     ) -> None:
         self.images = images
         self.records = records
@@ -55,6 +57,7 @@ class IdentityTable:
         self.set_names = tuple(set_names)
         self.fingerprint = fingerprint
         self.accept = accept
+        self.streamed = streamed
         self._attach()
 
     def __len__(self) -> int:
@@ -77,11 +80,13 @@ class IdentityTable:
         return found
 
     def path(self, index: int) -> str | None:
-        """Where the image file is; None where the table holds its bytes."""
-        return path_of(self._image(index))
+        """Where the image file is; None where the table or a shard holds its bytes."""
+        return None if self.streamed is not None else path_of(self._image(index))
 
     def paths(self) -> list[str | None]:
         """Where the image file of every picture is, as `path` says of one."""
+        if self.images is None:
+            return [None] * len(self)
         found: list[str | None] = []
         for chunk in self.images.data.column("image").chunks:
             paths = pc.struct_field(chunk, "path")
@@ -91,12 +96,18 @@ class IdentityTable:
         return [found[row] for row in self._rows.tolist()]
 
     def image_bytes(self, index: int) -> bytes:
-        """The encoded picture, from disk or from the table.
+        """The encoded picture, from disk, from the table or from its shard.
 
         Raises:
             ValueError: the file cannot be read any more.
         """
+        if self.streamed is not None:
+            return self.streamed.read(index)
         return bytes_of(self._image(index))
+
+    def image_length(self, index: int) -> int:
+        """Bytes of the encoded picture; -1 where the file has gone, or would have to be fetched."""
+        return -1 if self.streamed is not None else length_of(self._image(index))
 
     def target(self, index: int) -> IdentityTarget:
         """Who is in a picture, where it was taken, and its role."""
@@ -121,6 +132,7 @@ class IdentityTable:
     def _image(self, index: int) -> dict[str, object]:
         if not 0 <= index < len(self):
             raise IndexError(f"picture {index} of {len(self)}")
+        assert self.images is not None
         row = int(self._rows[index])
         image: dict[str, object] = self.images.data.fast_slice(row, 1).column("image")[0].as_py()
         return image
@@ -138,6 +150,8 @@ def build_identity_table(
 ) -> IdentityTable:
     """Joins splits. Identities and cameras of different sets stay apart, those of one set are one by their names.
 
+    All pictures are streamed, or none.
+
     Args:
         parts: name of the set and pictures, at least one.
         cameras: names that come first among the cameras, in this order, whether or not a picture is of them.
@@ -148,7 +162,8 @@ def build_identity_table(
     seen = _full_names(parts, [part.cameras for _, part in parts], nobody=NO_CAMERA)
     identities = _ordered(shown)
     all_cameras = tuple(dict.fromkeys([*cameras, *_ordered(seen)]))
-    images, rows = join_images([part for _, part in parts])
+    streams = [part.streamed for _, part in parts if part.streamed is not None]
+    images, rows = (None, np.arange(len(names))) if streams else join_images([part for _, part in parts])
     columns = {
         "row": rows,
         "identity": _numbers(shown, identities),
@@ -167,6 +182,7 @@ def build_identity_table(
             [names, identities, all_cameras], [columns["identity"], columns["camera"], columns["role"]]
         ),
         accept=accept,
+        streamed=join_streams(streams) if streams else None,
     )
 
 
@@ -174,6 +190,7 @@ def with_quarter_turns(table: IdentityTable) -> IdentityTable:
     """Every picture four times, upright and turned by 90, 180 and 270 degrees, each turn as a picture of an identity of its own.
 
     For what turned is another thing, such as the letters of an alphabet: four times the identities to learn to tell apart.
+    Where pictures are streamed, the turns of one follow one another, so that it is read once for all.
     Source: Santoro et al., Meta-Learning with Memory-Augmented Neural Networks, ICML 2016, section 4.1.
 
     Args:
@@ -188,9 +205,13 @@ def with_quarter_turns(table: IdentityTable) -> IdentityTable:
             "quarter_turns": pa.array(np.full(len(table), turns)),
         }
         turned.append(pa.table({key: columns.get(key, table.records[key]) for key in table.records.column_names}))
+    records, streamed = pa.concat_tables(turned), table.streamed
+    if streamed is not None:
+        records = records.take(np.arange(len(records)).reshape(4, -1).T.reshape(-1))
+        streamed = streamed._replace(rows=np.repeat(streamed.rows, 4))
     return IdentityTable(
         table.images,
-        pa.concat_tables(turned),
+        records,
         identities=[
             *table.identities,
             *(_turned_name(name, turns) for turns in (1, 2, 3) for name in table.identities),
@@ -199,6 +220,7 @@ def with_quarter_turns(table: IdentityTable) -> IdentityTable:
         set_names=table.set_names,
         fingerprint=hashlib.sha256(f"quarter turns of {table.fingerprint}".encode()).hexdigest(),
         accept=table.accept,
+        streamed=streamed,
     )
 
 

@@ -9,6 +9,7 @@ from accel_det.data.augment.identity import IdentityAugmentation, augment_identi
 from accel_det.data.collate import PADDING_VALUE
 from accel_det.data.decode import decode
 from accel_det.data.order import Draw
+from accel_det.data.stream_feed import Delivered
 from accel_det.types import Frame, IdentityTarget, Placement, Sample
 
 
@@ -39,8 +40,9 @@ class IdentityImages:
     def __len__(self) -> int:
         return len(self._table)
 
-    def __getitem__(self, draw: Draw) -> Sample[IdentityTarget]:
-        image, name = _read(self._table, draw.index)
+    def __getitem__(self, key: Draw | Delivered[Draw]) -> Sample[IdentityTarget]:
+        draw = key.key if isinstance(key, Delivered) else key
+        image, name = _read(self._table, draw.index, key)
         pixels = augment_identity(
             image, size_px=draw.size_px or self._size_px, augmentation=self._augmentation, seed=draw.seed
         )
@@ -48,8 +50,9 @@ class IdentityImages:
         frame = Frame(draw.index, name, height, width, draw_seed=draw.seed)
         return Sample(pixels, self._table.target(draw.index), frame)
 
-    def blank(self, draw: Draw) -> Sample[IdentityTarget]:
+    def blank(self, key: Draw | Delivered[Draw]) -> Sample[IdentityTarget]:
         """A grey picture, which shows its identity no more."""
+        draw = key.key if isinstance(key, Delivered) else key
         return _blank(self._table, draw.index, size_px=draw.size_px or self._size_px)
 
 
@@ -67,15 +70,17 @@ class IdentityEvaluationImages:
     def __len__(self) -> int:
         return len(self._table)
 
-    def __getitem__(self, index: int) -> Sample[IdentityTarget]:
-        image, name = _read(self._table, index)
+    def __getitem__(self, key: int | Delivered[int]) -> Sample[IdentityTarget]:
+        index = key.key if isinstance(key, Delivered) else key
+        image, name = _read(self._table, index, key)
         height, width = image.shape[-2:]
         placement = Placement(self._size_px[1] / width, self._size_px[0] / height)
         frame = Frame(index, name, height, width, placement)
         return Sample(prepare_identity(image, size_px=self._size_px), self._table.target(index), frame)
 
-    def blank(self, index: int) -> Sample[IdentityTarget]:
+    def blank(self, key: int | Delivered[int]) -> Sample[IdentityTarget]:
         """A grey picture, which shows its identity no more."""
+        index = key.key if isinstance(key, Delivered) else key
         return _blank(self._table, index, size_px=self._size_px)
 
 
@@ -84,12 +89,16 @@ def _blank(table: PictureTable, index: int, *, size_px: tuple[int, int]) -> Samp
     return Sample(pixels, table.target(index), Frame(index, table.name(index), *size_px))
 
 
-def _read(table: PictureTable, index: int) -> tuple[Tensor, str]:
+def _read(table: PictureTable, index: int, key: object) -> tuple[Tensor, str]:
     """A picture (3, H, W) uint8, turned as the table says, and its name.
+
+    Args:
+        key: what was asked for, perhaps delivered with the encoded picture.
 
     Raises:
         ValueError: the file cannot be read, or is no image; the message names it.
     """
     name = table.name(index)
-    image = decode(table.image_bytes(index), name=name)
+    data = key.images[index] if isinstance(key, Delivered) else table.image_bytes(index)
+    image = decode(data, name=name)
     return torch.rot90(image, table.quarter_turns(index), (1, 2)), name

@@ -16,6 +16,7 @@ from accel_det.data.formats import (
     identity_crops,
     identity_folders,
     identity_hub,
+    identity_hub_stream,
     identity_street,
     identity_table,
     market1501,
@@ -58,7 +59,7 @@ def open_identities(
         sets: the configured sets by name.
         selection: set and split, joined by "+".
         training: leave out distractors, so that every picture has a label. Else pictures keep their roles, a distractor has
-            the identity -1 and is looked through alone.
+            the identity -1 and is looked through alone; and sets that cannot be streamed are read as if nothing were.
         cameras: of the training table, to number those of an evaluation alike for a network that knows them.
 
     Returns:
@@ -68,11 +69,13 @@ def open_identities(
     Raises:
         ValueError: the selection or a set is configured wrongly, or a split has nothing to train on or to search.
     """
+    pairs = parse_selection(sets, selection)
+    _require_one_way(sets, pairs, selection, training=training)
     parts: list[tuple[str, RawPictures]] = []
     defects: list[Defect] = []
     accept: set[str] = set()
     places: list[str] = []
-    for set_name, split in parse_selection(sets, selection):
+    for set_name, split in pairs:
         spec = sets[set_name]
         findings = Findings(spec.name, accept=spec.accept)
         found = _pool_or_split(spec, split, findings=findings)
@@ -85,6 +88,23 @@ def open_identities(
     what = f"{selection!r} of {', '.join(dict.fromkeys(places))}"
     _require_use(table, what, training=training, defects=defects)
     return table, defects
+
+
+def _require_one_way(
+    sets: Mapping[str, SetSpec], pairs: Sequence[tuple[str, str]], selection: str, *, training: bool
+) -> None:
+    """All sets of a selection are streamed, or none; to train on, all are, where the configuration says so.
+
+    Raises:
+        ValueError: a set is in the way.
+    """
+    streaming = {name for name, _ in pairs if sets[name].streaming}
+    others = [name for name, _ in pairs if name in streaming and sets[name].format != "hub"]
+    if others and (training or len(others) < len(pairs)):
+        raise ValueError(
+            f"selection {selection!r}: data.streaming reads sets of format hub, but the format of {others[0]!r} is "
+            f"{sets[others[0]].format}: set data.streaming to false, or write shards of it with accel-det prepare"
+        )
 
 
 def held_out_identities(names: Iterable[str], share: float) -> frozenset[str]:
@@ -129,6 +149,8 @@ def _read(spec: SetSpec, split: str, *, findings: Findings) -> RawPictures:
             f"set {spec.name!r}, parameters: format {spec.format} reads none, but there are {', '.join(spec.parameters)}; "
             "remove them"
         )
+    if spec.streaming and spec.format == "hub":
+        return identity_hub_stream.read(spec, split, findings=findings)
     if spec.format not in _WITHOUT_FOLDER and not Path(spec.root).is_dir():
         raise ValueError(f"set {spec.name!r}, root: no folder {spec.root!r}; correct the path, or fetch the data")
     return _READERS[spec.format](spec, split, findings=findings)

@@ -11,11 +11,11 @@ import io
 import json
 import multiprocessing
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import datasets
 import numpy as np
@@ -60,14 +60,109 @@ class Shard(NamedTuple):
     sha256: str
 
 
-def write_split(
-    table: DetectionTable,
-    split: str,
-    folder: Path,
-    how: Preparation,
-    *,
-    workers: int,
-) -> list[Shard]:
+class Row(NamedTuple):
+    """An image that is written.
+
+    Attributes:
+        data: the encoded image.
+        name: path that it is stored under.
+        key: number that names it in a tar file.
+        columns: beside the image, in parquet.
+        facts: what the .json beside it in a tar file says.
+    """
+
+    data: bytes
+    name: str
+    key: int
+    columns: Mapping[str, object]
+    facts: Mapping[str, object]
+
+
+class Rows(Protocol):
+    """What is written of a split.
+
+    Attributes:
+        features: of the columns beside the image.
+        fingerprint: of everything but the pixels.
+    """
+
+    @property
+    def features(self) -> datasets.Features: ...
+    @property
+    def fingerprint(self) -> str: ...
+    def __len__(self) -> int: ...
+
+    def length(self, index: int) -> int:
+        """Bytes of an encoded image."""
+        ...
+
+    def row(self, index: int, how: Preparation) -> Row:
+        """Raises ValueError where the image cannot be read."""
+        ...
+
+
+class _BoxRows:
+    """Fulfils `Rows` for images with boxes."""
+
+    def __init__(self, table: DetectionTable) -> None:
+        self._table = table
+        self.fingerprint = table.fingerprint
+        features = table_features(table.classes)
+        del features["name"]  # it is the path of the image
+        self.features = datasets.Features(features)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def length(self, index: int) -> int:
+        return self._table.image_length(index)
+
+    def row(self, index: int, how: Preparation) -> Row:
+        table = self._table
+        said: dict[str, Any] = table.dataset[index]
+        made = encode(table.image_bytes(index), how, name=table.name(index), size=table.size(index))
+        height, width = made.size
+        objects = said["objects"]
+        if made.size != table.size(index):
+            objects = _scaled(objects, height / said["height"], width / said["width"])
+        columns = {name: {**said, "height": height, "width": width, "objects": objects}[name] for name in self.features}
+        named = {**objects, "category": [table.classes[label] for label in objects["category"]]}
+        facts = {"name": said["name"], "height": height, "width": width, "objects": named}
+        return Row(made.data, said["name"], said["image_id"], columns, facts)
+
+
+class Encoded(NamedTuple):
+    """An encoded image, and its height and width."""
+
+    data: bytes
+    size: tuple[int, int]
+
+
+def encode(data: bytes, how: Preparation, *, name: str, size: tuple[int, int]) -> Encoded:
+    """An encoded image as it shall be written: the bytes that it has, unless it is too large, or all are made anew.
+
+    Args:
+        size: height and width of the upright image.
+
+    Raises:
+        ValueError: it has to be decoded, and cannot be.
+    """
+    scale = 1.0 if how.max_side_px is None else min(1.0, how.max_side_px / max(size))
+    if not how.reencode and scale == 1:
+        return Encoded(data, size)
+    pixels = decode(data, name=name)
+    if scale < 1:
+        size = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        pixels = resize(pixels, *size)
+    return Encoded(jpeg(pixels.permute(1, 2, 0).numpy()), size)
+
+
+def write_split(table: DetectionTable, split: str, folder: Path, how: Preparation, *, workers: int) -> list[Shard]:
+    """As `write_rows`, of images with boxes."""
+    return write_rows(_BoxRows(table), split, folder, how, workers=workers)
+
+
+def write_rows(rows: Rows, split: str, folder: Path, how: Preparation, *, workers: int) -> list[Shard]:
     """Write the shards of one split that are not there yet, in `folder`/data.
 
     Args:
@@ -77,20 +172,20 @@ def write_split(
     Raises:
         ValueError: an image cannot be read; or what is in the folder is of other data, or was written otherwise.
     """
-    names = _names(table, split, how)
+    names = _names(rows, split, how)
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    _agree(folder / "data" / f".{split}.json", {"data": table.fingerprint, "how": how._asdict(), "shards": len(names)})
-    edges = np.linspace(0, len(table), len(names) + 1).round().astype(int).tolist()
+    _agree(folder / "data" / f".{split}.json", {"data": rows.fingerprint, "how": how._asdict(), "shards": len(names)})
+    edges = np.linspace(0, len(rows), len(names) + 1).round().astype(int).tolist()
     tasks = [(folder / name, edges[i], edges[i + 1]) for i, name in enumerate(names)]
     # Forked, the processes share the table.
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_start, initargs=(table, how)) as pool:
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_start, initargs=(rows, how)) as pool:
         return list(shown(pool.map(_write, tasks), total=len(tasks), what=f"shards of {split}"))
 
 
-def _names(table: DetectionTable, split: str, how: Preparation) -> list[str]:
-    size = sum(table.image_length(index) for index in range(len(table)))
-    count = max(1, min(len(table), -(-size // (how.shard_mb * _BYTES_OF_MB))))
+def _names(rows: Rows, split: str, how: Preparation) -> list[str]:
+    size = sum(rows.length(index) for index in range(len(rows)))
+    count = max(1, min(len(rows), -(-size // (how.shard_mb * _BYTES_OF_MB))))
     return [f"data/{split}-{i:05d}-of-{count:05d}{SUFFIXES[how.kind]}" for i in range(count)]
 
 
@@ -104,43 +199,30 @@ def _agree(file: Path, plan: dict[str, object]) -> None:
     file.write_text(json.dumps(plan))
 
 
-_work: tuple[DetectionTable, Preparation] | None = None
+_work: tuple[Rows, Preparation] | None = None
 
 
-def _start(table: DetectionTable, how: Preparation) -> None:
+def _start(rows: Rows, how: Preparation) -> None:
     global _work
-    _work = table, how
+    _work = rows, how
     torch.set_num_threads(1)
 
 
 def _write(task: tuple[Path, int, int]) -> Shard:
     file, start, stop = task
     assert _work is not None
-    table, how = _work
+    rows, how = _work
     if not file.exists():
         beside = file.with_name(f"{file.name}.part")
-        rows = (_row(table, index, how) for index in range(start, stop))
-        (_write_parquet if how.kind == "parquet" else _write_tar)(beside, rows, table.classes)
+        made = (rows.row(index, how) for index in range(start, stop))
+        if how.kind == "parquet":
+            _write_parquet(beside, made, rows.features)
+        else:
+            _write_tar(beside, made)
         beside.replace(file)
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return Shard(f"{file.parent.name}/{file.name}", stop - start, digest)
-
-
-def _row(table: DetectionTable, index: int, how: Preparation) -> dict[str, Any]:
-    row: dict[str, Any] = table.dataset[index]
-    data, size = table.image_bytes(index), table.size(index)
-    scale = 1.0 if how.max_side_px is None else min(1.0, how.max_side_px / max(size))
-    objects = row["objects"]
-    if how.reencode or scale < 1:
-        pixels = decode(data, name=table.name(index))
-        if scale < 1:
-            size = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-            pixels = resize(pixels, *size)
-            objects = _scaled(objects, size[0] / row["height"], size[1] / row["width"])
-        data = jpeg(pixels.permute(1, 2, 0).numpy())
-    height, width = size
-    return {**row, "bytes": data, "height": height, "width": width, "objects": objects}
 
 
 def _scaled(objects: dict[str, Any], down: float, across: float) -> dict[str, Any]:
@@ -148,24 +230,19 @@ def _scaled(objects: dict[str, Any], down: float, across: float) -> dict[str, An
     return {**objects, "bbox": sides, "area": [area * down * across for area in objects["area"]]}
 
 
-def _write_parquet(file: Path, rows: Iterator[dict[str, Any]], classes: tuple[str, ...]) -> None:
-    features = table_features(classes)
-    del features["name"]  # it is the path of the image
+def _write_parquet(file: Path, rows: Iterator[Row], features: datasets.Features) -> None:
     schema = datasets.Features({"image": datasets.Image(), **features}).arrow_schema
     with parquet.ParquetWriter(file, schema) as writer:
         while part := list(islice(rows, _ROWS_OF_GROUP)):
-            images = image_array([row["bytes"] for row in part], [row["name"] for row in part])
-            columns = [pa.array([row[name] for row in part], schema.field(name).type) for name in features]
+            images = image_array([row.data for row in part], [row.name for row in part])
+            columns = [pa.array([row.columns[name] for row in part], schema.field(name).type) for name in features]
             writer.write_table(pa.table([images, *columns], schema=schema))
 
 
-def _write_tar(file: Path, rows: Iterator[dict[str, Any]], classes: tuple[str, ...]) -> None:
+def _write_tar(file: Path, rows: Iterator[Row]) -> None:
     with tarfile.open(file, "w") as archive:
         for row in rows:
-            objects = {**row["objects"], "category": [classes[label] for label in row["objects"]["category"]]}
-            facts = {"name": row["name"], "height": row["height"], "width": row["width"], "objects": objects}
-            key = f"{row['image_id']:09d}"
-            for suffix, data in (("jpg", row["bytes"]), ("json", json.dumps(facts).encode())):
-                member = tarfile.TarInfo(f"{key}.{suffix}")
+            for suffix, data in (("jpg", row.data), ("json", json.dumps(dict(row.facts)).encode())):
+                member = tarfile.TarInfo(f"{row.key:09d}.{suffix}")
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))

@@ -5,7 +5,6 @@ Letters: I images, A annotated objects.
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import datasets
@@ -16,7 +15,7 @@ import torch
 
 from accel_det.data.clean import CleanSplit
 from accel_det.data.defects import DEFECT_KINDS, DataError, Defect, DefectKind
-from accel_det.data.encoded import IMAGE_FEATURES, bytes_of, image_array, path_of
+from accel_det.data.encoded import IMAGE_FEATURES, bytes_of, image_array, length_of, path_of
 from accel_det.data.formats.raw import Bools, Floats, Ints, StreamedImages
 from accel_det.data.proposals import Proposals
 from accel_det.types import BoxTarget
@@ -125,22 +124,12 @@ class DetectionTable:
             ValueError: the file cannot be read any more.
         """
         if self.streamed is not None:
-            row = int(self.streamed.rows[index])
-            return self.streamed.shards.read(range(row, row + 1))[0]
+            return self.streamed.read(index)
         return bytes_of(self._image(index))
 
     def image_length(self, index: int) -> int:
         """Bytes of the encoded image; -1 where the file has gone, or would have to be fetched."""
-        if self.streamed is not None:
-            return -1
-        image = self._image(index)
-        path = path_of(image)
-        if path is None:
-            return len(bytes_of(image))
-        try:
-            return Path(path).stat().st_size
-        except OSError:
-            return -1
+        return -1 if self.streamed is not None else length_of(self._image(index))
 
     def truth(self, index: int) -> BoxTarget:
         """The objects of an image: xyxy pixels of the upright file, clipped to it, each with an area."""

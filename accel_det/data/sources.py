@@ -22,10 +22,10 @@ from accel_det.data.formats import (
     widerface,
     yolo,
 )
-from accel_det.data.formats.raw import Bools, Ints, RawSplit, StreamedImages
+from accel_det.data.formats.raw import Bools, Ints, RawSplit, join_streams
 from accel_det.data.holdout import held_out
 from accel_det.data.records import DetectionTable, build_table, fingerprint
-from accel_det.data.shards import JoinedShards, Option
+from accel_det.data.shards import Option
 
 POOL = "train"
 _READERS = {
@@ -237,18 +237,11 @@ def _join(
         first_id += len(part.names)
     dataset = tables[0] if len(tables) == 1 else datasets.concatenate_datasets(tables)
     digest = fingerprint(relabelled, classes=classes)
-    streamed = _join_streams([part.streamed for _, part in parts])
-    return DetectionTable(dataset, classes=classes, fingerprint=digest, accept=accept, streamed=streamed)
-
-
-def _join_streams(parts: Sequence[StreamedImages | None]) -> StreamedImages | None:
-    """The images of several sets; all of them are streamed, or none."""
-    streamed = [part for part in parts if part is not None]
-    if not streamed:
-        return None
-    firsts = np.cumsum([0, *(sum(part.shards.lengths) for part in streamed)])
-    return StreamedImages(
-        JoinedShards([part.shards for part in streamed]),
-        np.concatenate([part.rows + first for part, first in zip(streamed, firsts, strict=False)]),
-        (),
+    streamed = [part.streamed._replace(faults=()) for _, part in parts if part.streamed is not None]
+    return DetectionTable(
+        dataset,
+        classes=classes,
+        fingerprint=digest,
+        accept=accept,
+        streamed=join_streams(streamed) if streamed else None,
     )

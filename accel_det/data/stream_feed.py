@@ -14,7 +14,7 @@ import numpy as np
 
 from accel_det.data.formats.raw import StreamedImages
 from accel_det.data.order import Draw
-from accel_det.data.stream_order import StreamTurns, Window
+from accel_det.data.stream_order import StreamedTurns, Window
 from accel_det.draws import mix
 
 _THREADS = 8
@@ -55,7 +55,7 @@ class StreamFeed:
         companions: M, how many other images of its window come with each; as many as the window has, at most.
     """
 
-    def __init__(self, images: StreamedImages, turns: StreamTurns, *, seed: int, companions: int = 0) -> None:
+    def __init__(self, images: StreamedImages, turns: StreamedTurns, *, seed: int, companions: int = 0) -> None:
         self._images = images
         self._turns = turns
         self._seed = seed
@@ -74,7 +74,7 @@ class StreamFeed:
         for position, draw in zip(positions, draws, strict=True):
             epoch, offset = divmod(position, self._turns.length)
             window, images = self._window(epoch, offset)
-            members = (draw.index, *self._others(window, draw))
+            members = (draw.index, *(self._others(window, draw) if self._companions else ()))
             found.append(Delivered(draw, members, {index: images[index] for index in members}))
         return found
 
@@ -90,16 +90,20 @@ class StreamFeed:
             for readings in (self._here, self._ahead):
                 for old in [other for other in readings if other[0] < epoch]:
                     del readings[old]
-            ahead = self._ahead.pop(key, None)
-            reading = ahead if ahead is not None and ahead.window == place.window else self._begin(place.window)
+            reading = self._reading(place.window)
             self._here[key] = reading
-            following = self._turns.following(epoch, offset)
-            if following is not None:
-                self._ahead[key] = self._begin(following)
-        return reading.window, reading.images.result()
+            self._ahead.pop(key, None)
+            later, following = self._turns.following(epoch, offset)
+            self._ahead[later, place.stream] = self._reading(following)
+        return reading.window, reading.images()
 
-    def _begin(self, window: Window) -> "_Reading":
-        return _Reading(window, self._pool.submit(read_images, self._images, window))
+    def _reading(self, window: Window) -> "_Reading":
+        """One that has begun, for this stream or another, or else a new one, the stretches of which are read together."""
+        for known in (*self._ahead.values(), *self._here.values()):
+            if known.window == window:
+                return known
+        parts = [self._pool.submit(read_images, self._images, (stretch,)) for stretch in window]
+        return _Reading(window, parts)
 
     def _others(self, window: Window, draw: Draw) -> list[int]:
         """M different images of a window, of which only the draw decides."""
@@ -111,9 +115,20 @@ class StreamFeed:
         return rows[:count]
 
 
-class _Reading(NamedTuple):
-    window: Window
-    images: "Future[dict[int, bytes]]"
+class _Reading:
+    """The images of a window, on their way."""
+
+    def __init__(self, window: Window, parts: "list[Future[dict[int, bytes]]]") -> None:
+        self.window = window
+        self._parts = parts
+        self._found: dict[int, bytes] = {}
+
+    def images(self) -> Mapping[int, bytes]:
+        """Waits for all of them."""
+        for part in self._parts:
+            self._found |= part.result()
+        self._parts = []
+        return self._found
 
 
 def read_images(images: StreamedImages, window: Window) -> dict[int, bytes]:

@@ -10,12 +10,12 @@ Letters: N rows, S shards.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accel_det.data.order import forget_oldest, permutation
+from accel_det.data.order import Turns, forget_oldest, permutation
 from accel_det.draws import mix
 
 _SHARDS, _FIRST_WINDOW, _WINDOWS = 7, 8, 9  # what a hash is about; `balance.py` and `canvases.py` have 2 to 6
@@ -45,6 +45,56 @@ class Place(NamedTuple):
     window: Window
 
 
+class StreamedTurns(Turns, Protocol):
+    """An order whose rows come out of windows, which can be read ahead."""
+
+    def place(self, epoch: int, offset: int) -> Place:
+        """The stream of a turn, and the rows among which its row was drawn."""
+        ...
+
+    def following(self, epoch: int, offset: int) -> tuple[int, Window]:
+        """The next window of the stream of a turn, and its epoch: the next one where the stream ends."""
+        ...
+
+
+class Streams(NamedTuple):
+    """How an epoch is cut into streams that take turns.
+
+    Attributes:
+        length: things of the epoch.
+        streams: how many, consecutive parts of the epoch, of which none is longer than another by more than one.
+        turn: things that a stream gives at its turn.
+    """
+
+    length: int
+    streams: int
+    turn: int
+
+    def first(self, stream: int) -> int:
+        """The thing with which a stream begins; that of the stream after the last is the end."""
+        return self.length * stream // self.streams
+
+    def length_of(self, stream: int) -> int:
+        return self.first(stream + 1) - self.first(stream)
+
+    def turn_of(self, offset: int) -> tuple[int, int]:
+        """The stream whose turn it is, and how many things it has given before in this epoch."""
+        if not 0 <= offset < self.length:
+            raise IndexError(f"turn {offset} of an epoch of {self.length}")
+        rounds = self.length // self.streams // self.turn  # in which all streams have a whole turn
+        whole = rounds * self.turn * self.streams
+        if offset < whole:
+            block, within = divmod(offset, self.turn)
+            return block % self.streams, block // self.streams * self.turn + within
+        offset -= whole
+        for stream in range(self.streams):
+            left = self.length_of(stream) - rounds * self.turn
+            if offset < left:
+                return stream, rounds * self.turn + offset
+            offset -= left
+        raise AssertionError("unreachable: the streams hold everything")
+
+
 def plan_streams(*, images_per_update: int, most_streams: int, window: int) -> StreamPlan:
     """The most streams of which every update takes equally many rows.
 
@@ -55,7 +105,7 @@ def plan_streams(*, images_per_update: int, most_streams: int, window: int) -> S
 
 
 class StreamTurns:
-    """Fulfils `order.Turns`: every row once per epoch.
+    """Fulfils `StreamedTurns`: every row once per epoch.
 
     Args:
         lengths: (S,) rows of each shard; rows are numbered shard after shard.
@@ -72,61 +122,38 @@ class StreamTurns:
         self.length = int(sum(lengths))
         self._starts = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
         self.plan = plan if shuffle else plan._replace(streams=1, turn=1)
+        self._streams = Streams(self.length, self.plan.streams, self.plan.turn)
         self._seed = seed
         self._shuffle = shuffle
-        self._layouts: dict[int, _Layout] = {}
+        self._layouts: dict[int, ShardLayout] = {}
         self._orders: dict[tuple[int, int, int], NDArray[np.int64]] = {}
 
     def index(self, epoch: int, offset: int) -> int:
         """The row whose turn it is, 0 <= offset < length turns into an epoch."""
-        stream, counter = self._turn(offset)
+        stream, counter = self._streams.turn_of(offset)
         start, stop = self._window(epoch, stream, counter)
         layout = self._layout(epoch)
         if not self._shuffle:
             return layout.row(counter)
         order = self._order(epoch, stream, start, stop)
-        return layout.row(self._first(stream) + start + int(order[counter - start]))
+        return layout.row(self._streams.first(stream) + start + int(order[counter - start]))
 
     def place(self, epoch: int, offset: int) -> Place:
-        """The stream of a turn, and the rows among which its row was drawn."""
-        stream, counter = self._turn(offset)
+        """See `StreamedTurns`."""
+        stream, counter = self._streams.turn_of(offset)
         start, stop = self._window(epoch, stream, counter)
-        first = self._first(stream)
+        first = self._streams.first(stream)
         return Place(stream, self._layout(epoch).stretches(first + start, first + stop))
 
-    def following(self, epoch: int, offset: int) -> Window | None:
-        """The next window of the stream of a turn; None where the stream ends."""
-        stream, counter = self._turn(offset)
+    def following(self, epoch: int, offset: int) -> tuple[int, Window]:
+        """See `StreamedTurns`."""
+        stream, counter = self._streams.turn_of(offset)
         _, stop = self._window(epoch, stream, counter)
-        if stop == self._length_of(stream):
-            return None
+        if stop == self._streams.length_of(stream):
+            epoch, stop = epoch + 1, 0
         start, stop = self._window(epoch, stream, stop)
-        first = self._first(stream)
-        return self._layout(epoch).stretches(first + start, first + stop)
-
-    def _first(self, stream: int) -> int:
-        return self.length * stream // self.plan.streams
-
-    def _length_of(self, stream: int) -> int:
-        return self._first(stream + 1) - self._first(stream)
-
-    def _turn(self, offset: int) -> tuple[int, int]:
-        """The stream whose turn it is, and how many rows it has given before in this epoch."""
-        if not 0 <= offset < self.length:
-            raise IndexError(f"turn {offset} of an epoch of {self.length}")
-        streams, turn = self.plan.streams, self.plan.turn
-        rounds = self.length // streams // turn  # in which all streams have a whole turn
-        whole = rounds * turn * streams
-        if offset < whole:
-            block, within = divmod(offset, turn)
-            return block % streams, block // streams * turn + within
-        offset -= whole
-        for stream in range(streams):
-            left = self._length_of(stream) - rounds * turn
-            if offset < left:
-                return stream, rounds * turn + offset
-            offset -= left
-        raise AssertionError("unreachable: the streams hold every row")
+        first = self._streams.first(stream)
+        return epoch, self._layout(epoch).stretches(first + start, first + stop)
 
     def _window(self, epoch: int, stream: int, counter: int) -> tuple[int, int]:
         """Begin and end, in the stream, of the window of its row number `counter`.
@@ -137,7 +164,7 @@ class StreamTurns:
         first = 1 + mix(self._seed, _FIRST_WINDOW, epoch, stream) % size
         start = 0 if counter < first else first + (counter - first) // size * size
         stop = first if counter < first else start + size
-        return start, min(stop, self._length_of(stream))
+        return start, min(stop, self._streams.length_of(stream))
 
     def _order(self, epoch: int, stream: int, start: int, stop: int) -> NDArray[np.int64]:
         key = (epoch, stream, start)
@@ -147,16 +174,16 @@ class StreamTurns:
             self._orders[key] = permutation(stop - start, seed=mix(self._seed, _WINDOWS, epoch, stream), epoch=start)
         return self._orders[key]
 
-    def _layout(self, epoch: int) -> "_Layout":
+    def _layout(self, epoch: int) -> "ShardLayout":
         if epoch not in self._layouts:
             forget_oldest(self._layouts)
             count = len(self._starts) - 1
             shards = permutation(count, seed=mix(self._seed, _SHARDS), epoch=epoch)
-            self._layouts[epoch] = _Layout(self._starts, shards if self._shuffle else np.arange(count))
+            self._layouts[epoch] = ShardLayout(self._starts, shards if self._shuffle else np.arange(count))
         return self._layouts[epoch]
 
 
-class _Layout:
+class ShardLayout:
     """The rows of an epoch, shard after shard.
 
     Args:
@@ -174,6 +201,7 @@ class _Layout:
         return self._rows[place] + position - self._edges[place]
 
     def stretches(self, start: int, stop: int) -> Window:
+        """The rows at some positions, as stretches of single shards."""
         found: list[range] = []
         while start < stop:
             place = bisect_right(self._edges, start) - 1

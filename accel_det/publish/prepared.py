@@ -11,7 +11,7 @@ from accel_det.publish.hub import Destination, PushError, PushResult, Wait, push
 from accel_det.publish.layout import CARD
 
 MANIFEST = "prepared.json"
-_SHARD = re.compile(r"data/(train|val)-\d{5}-of-\d{5}\.(parquet|tar)")
+_SHARD = re.compile(r"data/(train|val|query|gallery)-\d{5}-of-\d{5}\.(parquet|tar)")
 
 
 class OpenShards:

@@ -109,6 +109,28 @@ def test_shards_of_an_earlier_push_go_in_the_same_commit_and_other_files_stay(hu
     assert len(found.revisions) == 3
 
 
+def test_pictures_of_identities_are_pushed_alike_and_take_the_place_of_earlier_queries(hub: FakeHub) -> None:
+    street = {"format": "street", "parameters": {"identities": 4, "per_camera": 1, "height": 64, "width": 32}}
+    people = {
+        "name": "people",
+        "task": "reid",
+        "model": {"name": "osnet_x0_25"},
+        "data": {"sets": {"street": street}, "train": "street:train", "val": "street:val", "size_px": [32, 16]},
+        "train": {"epochs": 1, "images_per_update": 32},
+    }
+    Path("people.yaml").write_text(yaml.safe_dump(people))
+    earlier = {f"data/{split}-00000-of-00001.parquet": b"old" for split in ("query", "gallery")}
+    assert guarded(prepare.run, ["people.yaml", "shards", "--workers", "1", "--push", REPO]) == DONE
+    found = hub.repositories[f"datasets/{REPO}"]
+    assert found.messages == ["Data of people"] and found.revisions == [written(Path("shards"))]
+    card = found.revisions[0]["README.md"].decode()
+    assert f'load_dataset("{REPO}", split="train", streaming=True)' in card and "Pictures of identities" in card
+    found.revisions.append({**found.revisions[0], **earlier})
+    found.revisions[-1]["README.md"] = b"another card"
+    assert guarded(prepare.run, ["people.yaml", "shards", "--workers", "1", "--push", REPO]) == DONE
+    assert found.revisions[-1] == written(Path("shards")) and len(found.revisions) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -6,14 +6,24 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from accel_det.data import shards
 from accel_det.data.defects import Defect
 from accel_det.data.records import DetectionTable
 from accel_det.data.sources import SetSpec, open_split
 
 CLASSES = ("cat", "dog", "owl")
+
+
+def shorten_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts to read follow each other at once."""
+    monkeypatch.setattr(shards, "_PAUSES_S", (0.01, 0.01, 0.01))
+    for what in ("READ", "OPEN"):
+        monkeypatch.setattr(datasets.config, f"STREAMING_{what}_RETRY_INTERVAL", 0.01)
+        monkeypatch.setattr(datasets.config, f"STREAMING_{what}_MAX_RETRIES", 2)
 
 
 def jpeg(number: int) -> bytes:

@@ -12,7 +12,7 @@ from accel_det import boxes
 from accel_det.data.augment.identity import IdentityAugmentation, augment_identity
 from accel_det.data.collate import collate_boxes
 from accel_det.data.identity_images import IdentityEvaluationImages, IdentityImages
-from accel_det.data.identity_order import IdentityGroups
+from accel_det.data.identity_order import GroupRule, IdentityGroups
 from accel_det.data.loaders import TrainingStream, evaluation_batches
 from accel_det.data.order import Draw, EpochOrder, Share, positions
 from accel_det.types import IdentityTarget, Placement, Role
@@ -123,9 +123,7 @@ def test_batches_of_whole_groups_are_the_same_from_any_number_of_workers(workers
     album, P, K = Album(16), 3, 2
     images = IdentityImages(album, size_px=SIZE, augmentation=AUGMENTATION)
     labels = np.array([album.target(index).identity for index in range(16)])
-    groups = IdentityGroups(
-        labels, cameras=None, identities_per_group=P, images_per_identity=K, camera_balanced=False, seed=3
-    )
+    groups = IdentityGroups(labels, GroupRule(P, K), cameras=None, seed=3)
     order = EpochOrder(16, seed=3, turns=groups)
     share = Share(images_per_update=4 * P * K, world=2, rank=1, micro_batches=2)
     stream = TrainingStream(images, order=order, share=share, collate=collate_boxes, workers=workers, pin_memory=False)

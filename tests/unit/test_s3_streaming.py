@@ -9,6 +9,8 @@ from pathlib import Path
 import fsspec
 import pytest
 import yaml
+from identity_shards import Shot, write_identity_lines, write_identity_parquet, write_identity_tars
+from identity_trees import picture_bytes
 from stream_cases import assert_split, jpeg, record, stream, write_parquet
 
 from accel_det.cli import check, compose_detection
@@ -16,6 +18,7 @@ from accel_det.cli.failures import BAD_INPUT, DONE, guarded
 from accel_det.config.load import load_detection
 from accel_det.data import s3, shards
 from accel_det.data.formats.raw import StreamedImages
+from accel_det.data.identity_sources import open_identities
 from accel_det.data.order import EpochOrder
 from accel_det.data.prepare import SUFFIXES, Kind, Preparation, write_split
 from accel_det.data.records import DetectionTable
@@ -133,6 +136,21 @@ def test_json_lines_give_the_same_from_disk_and_from_s3(tmp_path: Path, server: 
         assert shard_lengths(table.streamed) == [7, 5]  # type: ignore[arg-type]
     assert there.fingerprint == here.fingerprint
     assert delivered(there) == delivered(here)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tar", "jsonl"])
+def test_pictures_of_identities_are_the_same_from_disk_and_from_s3(tmp_path: Path, server: str, kind: str) -> None:
+    write = {"parquet": write_identity_parquet, "tar": write_identity_tars, "jsonl": write_identity_lines}[kind]
+    shots = [Shot(picture_bytes(i), f"train/{i:02}.png", f"p{i // 2}", i % 2) for i in range(6)]
+    write(tmp_path / "people", "train", shots, (4, 2))
+    address = upload(tmp_path / "people", server, f"people-{kind}")
+    here = SetSpec("s", "hub", str(tmp_path / "people"), streaming=True)
+    there = here._replace(root=address, storage={"endpoint_url": server})
+    tables = [open_identities({"s": spec}, "s:train", training=True)[0] for spec in (here, there)]
+    assert tables[0].fingerprint == tables[1].fingerprint and tables[0].names() == tables[1].names()
+    for table in tables:
+        assert [table.image_bytes(i) for i in range(6)] == [shot.data for shot in shots]
+        assert table.labels().tolist() == [0, 0, 1, 1, 2, 2] and table.camera_numbers().tolist() == [0, 1] * 3
 
 
 @pytest.mark.parametrize(

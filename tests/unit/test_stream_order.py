@@ -49,7 +49,8 @@ def test_streams_are_equally_long_and_a_row_comes_out_of_its_window() -> None:
         for stream, found in windows.items():  # each window is read once, and `following` foretells the next
             assert len(set(map(str, found))) == len(found)
             first = next(o for o in range(turns.length) if turns.place(3, o).stream == stream)
-            assert turns.following(3, first) == (found[1] if len(found) > 1 else None)
+            opening = next(p.window for p in (turns.place(4, o) for o in range(turns.length)) if p.stream == stream)
+            assert turns.following(3, first) == ((3, found[1]) if len(found) > 1 else (4, opening))
 
 
 def test_epochs_and_seeds_have_orders_of_their_own_and_without_shuffling_all_are_that_of_the_shards() -> None:

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from file_server import Fault, FileServer
 from huggingface_hub import constants
-from stream_cases import assert_split, features, jpeg, record, stream, write_parquet
+from stream_cases import assert_split, features, jpeg, record, shorten_pauses, stream, write_parquet
 
-from accel_det.data import shards as shards_module
 from accel_det.data.formats.raw import StreamedImages
 from accel_det.data.order import EpochOrder
 from accel_det.data.sources import SetSpec, open_split
@@ -31,11 +30,7 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "_PAUSES_S", (0.01, 0.01, 0.01))
-    monkeypatch.setattr(datasets.config, "STREAMING_READ_RETRY_INTERVAL", 0.01)
-    monkeypatch.setattr(datasets.config, "STREAMING_READ_MAX_RETRIES", 2)
-    monkeypatch.setattr(datasets.config, "STREAMING_OPEN_RETRY_INTERVAL", 0.01)
-    monkeypatch.setattr(datasets.config, "STREAMING_OPEN_MAX_RETRIES", 2)
+    shorten_pauses(monkeypatch)
 
 
 @pytest.mark.parametrize("sized", [True, False], ids=["sizes annotated", "sizes measured"])

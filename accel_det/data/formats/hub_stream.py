@@ -5,81 +5,58 @@ else that `datasets` streams (tar files of WebDataset, JSON lines, Arrow, folder
 shard is read once from end to end.
 """
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
-from datasets.packaged_modules.json.json import Json
-from datasets.packaged_modules.parquet.parquet import Parquet
 
-from accel_det.data import s3
-from accel_det.data.cache import cached_table, source_of
+from accel_det.data.cache import source_of
 from accel_det.data.decode import image_header
 from accel_det.data.defects import Findings
-from accel_det.data.formats import arrow_objects, hub, json_lines
+from accel_det.data.formats import arrow_objects
 from accel_det.data.formats.raw import UNKNOWN_SIDE, RawSplit, SplitSource, StreamedImages
-from accel_det.data.lines import in_one_line
-from accel_det.data.progress import shown
-from accel_det.data.shards import (
-    DatasetShards,
-    Option,
-    ParquetShards,
-    Refusal,
-    Shards,
-    open_parquet,
-    patiently,
-    row_bytes,
+from accel_det.data.formats.shard_files import (
+    Index,
+    ShardedSplit,
+    find_shards,
+    gather_files,
+    gather_rows,
+    open_shards,
+    read_index,
+    undecoded,
 )
+from accel_det.data.shards import Option, Refusal, open_parquet, row_bytes
 
-_LENGTHS = b"accel_det.lengths"
-_MODULES = {".parquet": "parquet", ".tar": "webdataset", ".jsonl": "json", ".json": "json", ".arrow": "arrow"}
-_STAMPS = ("size", "mtime", "ETag", "etag", "LastModified", "commit_hash", "blob_id")
-"""What file systems tell of a file that changes with its content."""
 _SIDES = ("height", "width")
-_READERS = 8
-_ROWS_AT_ONCE = 1024
-
-
-class _Source(NamedTuple):
-    """A split that can be streamed.
-
-    Attributes:
-        builder: of `datasets`.
-        files: its shards, or the files that they are made of.
-    """
-
-    builder: datasets.DatasetBuilder
-    split: str
-    files: list[str]
 
 
 def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
-    """One split, of which the images are left where they are.
-
-    `root` is a folder, an address such as `s3://bucket/set` or `https://host/set`, or a name on the Hub. `annotations` may name
-    the shards, with `{split}` replaced, `*` where they can be listed, and `{00000..00031}` where they cannot.
+    """One split, of which the images are left where they are; see `shard_files.find_shards`.
 
     Raises:
         ValueError: there are no shards, one of them cannot be read, or the columns are others.
     """
-    found = _find(source, split)
+    found = find_shards(source, split)
     with arrow_objects.expected_kinds(source.root):
-        index = _index(source, found)
+        index = read_index(
+            found,
+            lambda: (
+                gather_files(found, lambda file: _parquet_rows(source, file))
+                if found.is_parquet
+                else _gathered_rows(source, found)
+            ),
+            code=[Path(__file__), source_of(arrow_objects.read_objects), source_of(image_header)],
+        )
         features = datasets.Features.from_arrow_schema(index.table.schema)
         objects, classes = arrow_objects.read_objects(
             index.table.column("objects"), features["objects"], where=source.root, findings=findings
         )
     names = index.table.column("name").to_pylist()
-    shards = _names_of_shards(found, index.lengths)
+    shards = found.names(len(index.lengths))
     return RawSplit(
         classes=classes,
         names=[name or f"row {row} of {split}" for row, name in enumerate(names)],
@@ -89,127 +66,11 @@ def read(source: SplitSource, split: str, *, findings: Findings) -> RawSplit:
         sizes=np.stack([index.table.column(side).to_numpy() for side in _SIDES], axis=1).astype(np.int64),
         objects=objects,
         streamed=StreamedImages(
-            _shards(source, found, index.lengths),
+            open_shards(source, found, index.lengths),
             np.arange(len(names), dtype=np.int64),
             index.table.column("fault").to_pylist(),
         ),
     )
-
-
-# Finding the shards -------------------------------------------------------------------------------------------------
-
-
-def _find(source: SplitSource, split: str) -> _Source:
-    remote = "://" in source.root
-    if source.root.startswith("s3://"):
-        s3.accept_block_sizes()
-    if not remote and not Path(source.root).exists():
-        return _built(source, split, source.root, name=source.annotations)
-    if remote or source.annotations is not None:
-        files = _named_files(source, split)
-    else:
-        files = hub.find_files(source, split).tables or _named_files(source, split)
-    if not files:
-        return _built(source, split, source.root)
-    kinds = {Path(file).suffix.lower() for file in files}
-    if len(kinds) > 1 or not kinds <= set(_MODULES):
-        raise ValueError(
-            f"set {source.name!r}, split {split!r}: shards of the kinds {', '.join(sorted(kinds))}, expected one of "
-            f"{', '.join(_MODULES)}; name them in `annotations`"
-        )
-    return _built(source, split, _MODULES[kinds.pop()], data_files={split: files})
-
-
-def _named_files(source: SplitSource, split: str) -> list[str]:
-    """The shards that `annotations` names, or those that are called after the split; sorted."""
-    if source.annotations is not None:
-        patterns = [source.annotations.replace("{split}", split)]
-    else:
-        patterns = [f"{folder}{split}*{suffix}" for suffix in _MODULES for folder in ("", "data/", f"{split}/")]
-        patterns += [f"{split}/*{suffix}" for suffix in _MODULES]
-    for pattern in patterns:
-        address = f"{source.root.rstrip('/')}/{pattern}"
-        numbered = _numbered(address)
-        if numbered:
-            return numbered
-        if "*" not in address:
-            return [address]
-        system, path = fsspec.core.url_to_fs(address, **source.storage)
-        found = patiently(address, lambda system=system, path=path: sorted(system.glob(path)))  # type: ignore[misc]
-        found = [file for file in found if Path(file).name != hub.METADATA]
-        if found:
-            return [system.unstrip_protocol(file) if "://" in address else file for file in found]
-    if source.annotations is not None or "://" in source.root:
-        raise ValueError(
-            f"set {source.name!r}, split {split!r}: no shards at {source.root}; looked for {', '.join(patterns)}; name them in "
-            "`annotations`"
-        )
-    return []
-
-
-def _numbered(address: str) -> list[str]:
-    """`a-{00..11}` written out; [] where there is no such range."""
-    found = re.fullmatch(r"(.*)\{(\d+)\.\.(\d+)\}(.*)", address)
-    if found is None:
-        return []
-    before, first, last, after = found.groups()
-    return [f"{before}{number:0{len(first)}d}{after}" for number in range(int(first), int(last) + 1)]
-
-
-def _built(source: SplitSource, split: str, path: str, **arguments: Any) -> _Source:
-    try:
-        builder = datasets.load_dataset_builder(path, storage_options=dict(source.storage), **arguments)
-        known = builder.config.data_files or {}
-    except Exception as error:  # network, cache, names, credentials: the library raises nearly anything
-        raise ValueError(
-            f"set {source.name!r}: {source.root!r} cannot be streamed: {in_one_line(error)}; correct `root` or "
-            "`annotations`"
-        ) from error
-    if split not in known:
-        raise ValueError(
-            f"set {source.name!r}: {source.root!r} has no split {split!r}, but {', '.join(map(str, known)) or 'none'}; correct "
-            "the selection, or name the shards in `annotations`"
-        )
-    return _Source(builder, split, [str(file) for file in known[split]])
-
-
-# Gathering the annotations ------------------------------------------------------------------------------------------
-
-
-class _Index(NamedTuple):
-    """Everything but the images: a row for each, with name, height, width, fault and objects; and the rows of each shard."""
-
-    table: pa.Table
-    lengths: list[int]
-
-
-def _index(source: SplitSource, found: _Source) -> _Index:
-    """From the cache, or gathered; whoever changes a shard gets another one."""
-    stamps = [_stamp(file, source.storage) for file in found.files]
-    gather = _gather_parquet if isinstance(found.builder, Parquet) else _gather_rows
-    table = cached_table(
-        {"shards": json.dumps(stamps), "reader": type(found.builder).__name__},
-        lambda: gather(source, found),
-        code=[Path(__file__), source_of(arrow_objects.read_objects), source_of(image_header)],
-        folder="streams",
-    )
-    return _Index(table, json.loads(table.schema.metadata[_LENGTHS]))
-
-
-def _stamp(file: str, storage: Mapping[str, Option]) -> list[str]:
-    def ask() -> list[str]:
-        system, path = fsspec.core.url_to_fs(file, **storage)
-        info = system.info(path)
-        return [file, *(f"{key} {info[key]}" for key in _STAMPS if info.get(key) is not None)]
-
-    return patiently(file, ask)
-
-
-def _gather_parquet(source: SplitSource, found: _Source) -> pa.Table:
-    with ThreadPoolExecutor(_READERS) as pool:
-        waiting = pool.map(lambda file: patiently(file, lambda: _parquet_rows(source, file)), found.files)
-        tables = list(shown(waiting, total=len(found.files), what="annotations of shards"))
-    return _with_lengths(pa.concat_tables(tables), [len(table) for table in tables])
 
 
 def _parquet_rows(source: SplitSource, file: str) -> pa.Table:
@@ -250,32 +111,21 @@ def _parquet_rows(source: SplitSource, file: str) -> pa.Table:
     return pa.table(columns, schema=_schema(features["objects"], table.column("objects").type))
 
 
-def _gather_rows(source: SplitSource, found: _Source) -> pa.Table:
-    dataset, image, objects = _undecoded(source, found)
-    tables: list[pa.Table] = []
-    lengths: list[int] = []
-    count = dataset.num_shards
-    names = _names_of_shards(found, range(count))
-    opened = _opened(source, found)
-    root = f"{source.root.rstrip('/')}/" if isinstance(found.builder, Json) else ""
-    for shard in shown(range(count), total=count, what="annotations of shards"):
-        rows = patiently(
-            names[shard],
-            lambda shard=shard: list(_bare_rows(dataset.shard(count, shard), image, objects, opened=opened, root=root)),  # type: ignore[misc]
-        )
-        lengths.append(len(rows))
-        tables += [pa.Table.from_pylist(rows[i : i + _ROWS_AT_ONCE]) for i in range(0, len(rows), _ROWS_AT_ONCE)]
-    if not tables:
-        raise ValueError(f"set {source.name!r}, split {found.split!r}: the shards hold no row")
-    whole = pa.concat_tables(tables, promote_options="permissive")
+def _gathered_rows(source: SplitSource, found: ShardedSplit) -> Index:
+    dataset, image = undecoded(source, found)
+    objects = _keys_of_objects(source, dataset.features)
+    root = f"{source.root.rstrip('/')}/" if found.is_json else ""
+    index = gather_rows(
+        source, found, dataset, lambda rows: _bare_rows(rows, image, objects, opened=found.opened, root=root)
+    )
     feature = _objects_feature(dataset.features, objects)
     kind = (
-        whole.column("objects").type
+        index.table.column("objects").type
         if feature is None
         else datasets.Features({"o": feature}).arrow_schema.field(0).type
     )
     schema = _schema(feature, kind)
-    return _with_lengths(whole.select(schema.names).cast(schema), lengths)
+    return index._replace(table=index.table.select(schema.names).cast(schema))
 
 
 def _bare_rows(
@@ -318,29 +168,15 @@ def _measured(images: Iterable[bytes]) -> tuple[list[int], list[int], list[str]]
     return heights, widths, faults
 
 
-def _undecoded(source: SplitSource, found: _Source) -> tuple[datasets.IterableDataset, str, list[str]]:
-    """The rows with encoded images, the column of the images, and the keys that lead to the objects."""
-    try:
-        dataset = found.builder.as_streaming_dataset(split=found.split)
-        if dataset.features is None:
-            dataset = dataset._resolve_features()
-    except Exception as error:
-        shards = f"{found.files[0]}{f' and {len(found.files) - 1} more' if found.files[1:] else ''}"
-        raise ValueError(f"{shards}: cannot be read as shards: {in_one_line(error)}; restore them") from error
-    features = dataset.features
-    as_json = isinstance(found.builder, Json)
-    can_be = json_lines.holds_images if as_json else lambda feature: isinstance(feature, datasets.Image)
-    images = [name for name, feature in features.items() if can_be(feature)]
-    image = "image" if "image" in images else next(iter(images), None)
+def _keys_of_objects(source: SplitSource, features: datasets.Features) -> list[str]:
+    """The keys that lead to the objects of a row."""
     objects = ["objects"] if "objects" in features else ["json", "objects"]
-    if image is None or _objects_feature(features, objects) is None:
+    if _objects_feature(features, objects) is None:
         raise ValueError(
             f"set {source.name!r}: {source.root!r} has the columns {list(features)}; expected one of images, and objects, or "
             "json with objects"
         )
-    if as_json:
-        return json_lines.with_images(dataset, image, root=source.root), image, objects
-    return dataset.decode(False), image, objects
+    return objects
 
 
 def _objects_feature(features: Any, keys: Sequence[str]) -> Any:
@@ -355,29 +191,3 @@ def _schema(objects: Any, kind: pa.DataType) -> pa.Schema:
         {"name": text, "height": number, "width": number, "fault": text, "objects": objects}
     ).arrow_schema
     return features.set(features.get_field_index("objects"), pa.field("objects", kind))
-
-
-def _with_lengths(table: pa.Table, lengths: Sequence[int]) -> pa.Table:
-    return table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), _LENGTHS: json.dumps(list(lengths)).encode()}
-    )
-
-
-def _names_of_shards(found: _Source, shards: Sequence[object]) -> list[str]:
-    """The file of each shard, where each is one."""
-    same = len(shards) == len(found.files)
-    return found.files if same else [f"shard {number} of {found.split}" for number in range(len(shards))]
-
-
-def _shards(source: SplitSource, found: _Source, lengths: Sequence[int]) -> Shards:
-    if isinstance(found.builder, Parquet):
-        return ParquetShards(found.files, lengths, storage=source.storage)
-    dataset, image, _ = _undecoded(source, found)
-    names = _names_of_shards(found, lengths)
-    return DatasetShards(dataset, lengths, column=image, names=names, opened=_opened(source, found))
-
-
-def _opened(source: SplitSource, found: _Source) -> Mapping[str, Option] | None:
-    """With what paths in its rows are opened: those of a folder were found in it, those of JSON lines are known to be below
-    the root; None where they are not, for they could lead anywhere."""
-    return source.storage if isinstance(found.builder, FolderBasedBuilder | Json) else None

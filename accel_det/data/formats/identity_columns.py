@@ -19,10 +19,14 @@ from accel_det.data.formats.identity_raw import DISTRACTOR, NO_CAMERA, RawPictur
 from accel_det.data.formats.raw import Bools, locate_image
 from accel_det.data.locate import Folder, split_names
 
-_NOBODY = "-1"
+NOBODY = "-1"
+"""The identity of a distractor, and a camera that is not known."""
+
+IMAGE_COLUMNS = ("image", "img", "path", "file", "file_name", "filename", "image_path", "img_path")
+"""Usual names of the column of the pictures, those that come first before the others."""
 
 _USUAL = {
-    "image": ("image", "img", "path", "file", "file_name", "filename", "image_path", "img_path"),
+    "image": IMAGE_COLUMNS,
     "identity": ("identity", "label", "pid", "person_id"),
     "camera": ("camera", "camid", "cam", "camera_id"),
     "split": ("split",),
@@ -63,16 +67,16 @@ class TableSource(NamedTuple):
         return f"{self.record_word} {self.first_record + row if self.records is None else self.records[row]}"
 
 
-def find_columns(table: datasets.Dataset, source: TableSource, *, named: Mapping[str, int | float | str]) -> Columns:
+def find_columns(present: Sequence[str], source: TableSource, *, named: Mapping[str, int | float | str]) -> Columns:
     """Which column is which.
 
     Args:
+        present: all columns of the table.
         named: the user's names for "image", "identity", "camera" or "split"; the others are looked for under usual names.
 
     Raises:
         ValueError: a column that is needed, or named, is not there.
     """
-    present = table.column_names
     chosen: dict[str, str | None] = {}
     for meaning, name in named.items():
         if meaning not in _USUAL:
@@ -81,14 +85,14 @@ def find_columns(table: datasets.Dataset, source: TableSource, *, named: Mapping
             )
         if name not in present:
             raise ValueError(
-                f"set {source.set_name!r}, parameters.{meaning}: no column {name!r} in {source.where}, which has {present}"
+                f"set {source.set_name!r}, parameters.{meaning}: no column {name!r} in {source.where}, which has {list(present)}"
             )
         chosen[meaning] = str(name)
     for meaning, usual in _USUAL.items():
         chosen.setdefault(meaning, next((name for name in usual if name in present), None))
         if chosen[meaning] is None and meaning in _REQUIRED:
             raise ValueError(
-                f"set {source.set_name!r}: {source.where} has the columns {present}, none of {', '.join(usual)}; name that "
+                f"set {source.set_name!r}: {source.where} has the columns {list(present)}, none of {', '.join(usual)}; name that "
                 f"of the {meaning} in parameters.{meaning}"
             )
     assert chosen["image"] is not None and chosen["identity"] is not None
@@ -118,10 +122,8 @@ def read_texts(table: datasets.Dataset, columns: Columns) -> Said:
     paths, has_bytes = _paths(table, columns.image)
     return Said(
         images=paths,
-        identities=[DISTRACTOR if identity == _NOBODY else identity or None for identity in identities],
-        cameras=[
-            NO_CAMERA if camera == _NOBODY else f"c{camera}" if camera.isdigit() else camera for camera in cameras
-        ],
+        identities=[DISTRACTOR if identity == NOBODY else identity or None for identity in identities],
+        cameras=[NO_CAMERA if camera == NOBODY else f"c{camera}" if camera.isdigit() else camera for camera in cameras],
         has_bytes=has_bytes,
     )
 
@@ -185,7 +187,7 @@ def texts(table: datasets.Dataset, name: str) -> list[str]:
     column, feature = table.data.column(name), table.features[name]
     if isinstance(feature, datasets.ClassLabel):
         known = dict(enumerate(feature.names))
-        return ["" if number is None else known.get(number, _NOBODY) for number in column.to_pylist()]
+        return ["" if number is None else known.get(number, NOBODY) for number in column.to_pylist()]
     if pa.types.is_floating(column.type):
         return [_number_text(number) for number in column.to_pylist()]
     if pa.types.is_nested(column.type):
@@ -193,6 +195,24 @@ def texts(table: datasets.Dataset, name: str) -> list[str]:
             f"column {name!r} holds {column.type}, where texts or numbers belong; name another one in parameters"
         )
     return [text.strip() for text in pc.fill_null(column.cast(pa.string()), "").to_pylist()]
+
+
+def cell_text(cell: object, feature: object) -> str:
+    """One cell, as `texts` has it.
+
+    Args:
+        feature: of its column, as `datasets` describes it.
+
+    Raises:
+        ValueError: it is a list or the like.
+    """
+    if isinstance(cell, (list, dict)):
+        raise ValueError(
+            f"a cell holds {cell!r:.60}, where a text or number belongs; name another column in parameters"
+        )
+    if isinstance(feature, datasets.ClassLabel) and isinstance(cell, int):
+        return feature.names[cell] if 0 <= cell < len(feature.names) else NOBODY
+    return _number_text(cell) if cell is None or isinstance(cell, float) else str(cell).strip()
 
 
 def _number_text(number: float | None) -> str:

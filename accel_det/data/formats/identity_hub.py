@@ -1,6 +1,7 @@
 """Pictures of identities in the Hub's convention: folder with metadata.jsonl, parquet shards, or the name of a data set."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from accel_det.data.defects import Findings
 from accel_det.data.formats.hub import find_files, load_parquet
-from accel_det.data.formats.identity_columns import TableSource, find_columns, read_rows
+from accel_det.data.formats.identity_columns import Columns, TableSource, find_columns, read_rows
 from accel_det.data.formats.identity_raw import IdentitySource, RawPictures, joined, parts_of
 from accel_det.data.lines import in_one_line, parse_json, read_lines
 from accel_det.data.locate import split_names
@@ -73,12 +74,24 @@ def _looked_for(source: IdentitySource, split: str) -> str:
 def _rows(
     table: datasets.Dataset, place: TableSource, source: IdentitySource, *, part: str, findings: Findings
 ) -> RawPictures:
-    if "split" in source.parameters:
+    columns = hub_columns(table.column_names, place, named=source.parameters)
+    return read_rows(table, columns, place, part=part, findings=findings)
+
+
+def hub_columns(present: Sequence[str], place: TableSource, *, named: Mapping[str, int | float | str]) -> Columns:
+    """Which column is which; there is none of splits.
+
+    Args:
+        named: the user's names of columns.
+
+    Raises:
+        ValueError: a column that is needed, or named, is not there.
+    """
+    if "split" in named:
         raise ValueError(
-            f"set {source.name!r}, parameters.split: the format hub has splits of its own; use format: table"
+            f"set {place.set_name!r}, parameters.split: the format hub has splits of its own; use format: table"
         )
-    columns = find_columns(table, place, named=source.parameters)
-    return read_rows(table, columns._replace(split=None), place, part=part, findings=findings)
+    return find_columns(present, place, named=named)._replace(split=None)
 
 
 def _load_from_hub(source: IdentitySource, part: str) -> datasets.Dataset | None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from accel_det.data.defects import Findings
 from accel_det.data.encoded import IMAGE_FEATURES, image_array
-from accel_det.data.formats.raw import Bools, Ints, SplitSource, locate_image
+from accel_det.data.formats.raw import Bools, Ints, SplitSource, StreamedImages, join_streams, locate_image
 from accel_det.data.lines import is_unicode
 from accel_det.data.locate import IMAGE_SUFFIXES, Folder
 from accel_det.types import Role
@@ -54,6 +54,7 @@ class RawPictures(NamedTuple):
         identities: name of whom each picture shows, or DISTRACTOR.
         cameras: name of the camera of each picture, or NO_CAMERA.
         roles: (N,) a `Role` each.
+        streamed: where the pictures are, if neither `files` nor `images` says it.
     """
 
     names: list[str]
@@ -63,6 +64,7 @@ class RawPictures(NamedTuple):
     identities: list[str]
     cameras: list[str]
     roles: Ints
+    streamed: StreamedImages | None = None
 
     def select(self, kept: Bools) -> "RawPictures":
         """The pictures for which the (N,) mask holds."""
@@ -75,6 +77,7 @@ class RawPictures(NamedTuple):
             identities=[self.identities[i] for i in positions],
             cameras=[self.cameras[i] for i in positions],
             roles=self.roles[kept],
+            streamed=None if self.streamed is None else self.streamed.select(np.flatnonzero(kept)),
         )
 
     def distractors(self) -> Bools:
@@ -123,10 +126,11 @@ def role_of(part: str) -> Role:
 
 
 def joined(parts: Sequence[RawPictures]) -> RawPictures:
-    """The pictures of several parts of one set, some of which may hold files, and others bytes."""
+    """The pictures of several parts of one set: all streamed, or none, and then some may hold files, and others bytes."""
     if len(parts) == 1:
         return parts[0]
-    images, rows = join_images(parts)
+    streamed = [part.streamed for part in parts if part.streamed is not None]
+    images, rows = (None, np.arange(sum(len(part.names) for part in parts))) if streamed else join_images(parts)
     return RawPictures(
         names=[name for part in parts for name in part.names],
         files=None,
@@ -135,6 +139,7 @@ def joined(parts: Sequence[RawPictures]) -> RawPictures:
         identities=[identity for part in parts for identity in part.identities],
         cameras=[camera for part in parts for camera in part.cameras],
         roles=np.concatenate([part.roles for part in parts]),
+        streamed=join_streams(streamed) if streamed else None,
     )
 
 

@@ -155,7 +155,7 @@ def _open_part(
     if file.path not in loaded:
         loaded[file.path] = load(file.path)
     table, place = loaded[file.path], table_source(source, file.path)
-    columns = find_columns(table, place, named=named)
+    columns = find_columns(table.column_names, place, named=named)
     if file.of_split:
         columns = columns._replace(split=None)
     elif not has_part(table, columns, part):

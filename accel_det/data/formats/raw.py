@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from accel_det.data.defects import Findings
 from accel_det.data.locate import Folder, Located
-from accel_det.data.shards import Option, Shards
+from accel_det.data.shards import JoinedShards, Option, Shards
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -79,7 +79,7 @@ class StreamedImages(NamedTuple):
     Attributes:
         shards: where they are.
         rows: (I,) int64, the row of each image in the shards, ascending.
-        faults: (I,) why an image cannot be used, as far as it was looked at; else "".
+        faults: (I,) why an image cannot be used, else ""; or () where none was looked at.
     """
 
     shards: Shards
@@ -87,7 +87,29 @@ class StreamedImages(NamedTuple):
     faults: Sequence[str]
 
     def select(self, positions: Ints) -> "StreamedImages":
-        return StreamedImages(self.shards, self.rows[positions], [self.faults[i] for i in positions])
+        faults = [self.faults[i] for i in positions] if self.faults else ()
+        return StreamedImages(self.shards, self.rows[positions], faults)
+
+    def read(self, index: int) -> bytes:
+        """An encoded image, by its index.
+
+        Raises:
+            ValueError: its shard cannot be read; the message names it.
+        """
+        row = int(self.rows[index])
+        return self.shards.read(range(row, row + 1))[0]
+
+
+def join_streams(parts: Sequence[StreamedImages]) -> StreamedImages:
+    """The images of several splits, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    firsts = np.cumsum([0, *(sum(part.shards.lengths) for part in parts)])
+    return StreamedImages(
+        JoinedShards([part.shards for part in parts]),
+        np.concatenate([part.rows + first for part, first in zip(parts, firsts, strict=False)]),
+        [fault for part in parts for fault in part.faults],
+    )
 
 
 class RawSplit(NamedTuple):
