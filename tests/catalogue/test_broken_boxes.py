@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from entries import HEIGHT, WIDTH, Entry, Files, Left, assert_outcome, boxes_of, names, png, write_files
+from entries import Entry, Left, assert_outcome, boxes_of, names
+from small_sets import HEIGHT, WIDTH, Files, png, write_files
 
 from accel_det.data.sources import SetSpec
 
