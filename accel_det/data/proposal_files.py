@@ -66,8 +66,9 @@ def read_json_lines(file: Path) -> Regions:
                 continue
             try:
                 record = parse_json(line)
-                name, boxes = record["name"], np.asarray(record["boxes"], np.float32)
-                scores = np.asarray(record["scores"], np.float32) if "scores" in record else None
+                with np.errstate(over="ignore"):
+                    name, boxes = record["name"], np.asarray(record["boxes"], np.float32)
+                    scores = np.asarray(record["scores"], np.float32) if "scores" in record else None
             except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise _line_error(file, number, _first_line(error)) from None
             if not isinstance(name, str) or (boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4)):
@@ -116,7 +117,8 @@ def read_matlab(file: Path) -> Regions:
             )
         if numbers.size and (numbers.ndim != 2 or numbers.shape[1] != 4 or numbers.dtype.kind not in "iuf"):
             raise ValueError(f"{file}: boxes of {name} are {numbers.dtype} of shape {numbers.shape}, expected (P, 4)")
-        y1, x1, y2, x2 = numbers.reshape(-1, 4).astype(np.float32).T
+        with np.errstate(over="ignore"):
+            y1, x1, y2, x2 = numbers.reshape(-1, 4).astype(np.float32).T
         names.append(name)
         counts.append(len(x1))
         all_boxes.append(np.stack((x1 - 1, y1 - 1, x2, y2), axis=1))

@@ -26,7 +26,7 @@ from accel_det.data.formats.raw import (
     locate_image,
     to_number,
 )
-from accel_det.data.lines import in_one_line, parse_json, read_lines
+from accel_det.data.lines import in_one_line, one_line, parse_json, read_lines
 from accel_det.data.locate import Folder, split_names
 from accel_det.data.shards import open_parquet
 
@@ -166,7 +166,8 @@ def from_dataset(
     """
     missing = [column for column in ("image", "objects") if column not in table.column_names]
     if missing:
-        raise ValueError(f"set {source_name!r}: {where} has the columns {table.column_names}, without {missing}")
+        columns = one_line(repr(table.column_names), most=300)
+        raise ValueError(f"set {source_name!r}: {where} has the columns {columns}, without {missing}")
     if table._indices is not None:
         table = table.flatten_indices()
     with expected_kinds(where):

@@ -25,7 +25,7 @@ from accel_det.data.decode import image_header
 from accel_det.data.defects import Findings
 from accel_det.data.formats import arrow_objects, hub
 from accel_det.data.formats.raw import UNKNOWN_SIDE, RawSplit, SplitSource, StreamedImages
-from accel_det.data.lines import in_one_line
+from accel_det.data.lines import in_one_line, one_line
 from accel_det.data.progress import shown
 from accel_det.data.shards import DatasetShards, ParquetShards, Refusal, Shards, open_parquet, patiently, row_bytes
 
@@ -205,7 +205,8 @@ def _parquet_rows(source: SplitSource, file: str) -> pa.Table:
     schema = opened.schema_arrow
     missing = [column for column in ("image", "objects") if column not in schema.names]
     if missing:
-        raise Refusal(f"set {source.name!r}: {file} has the columns {schema.names}, without {missing}")
+        present = one_line(repr(schema.names), most=300)
+        raise Refusal(f"set {source.name!r}: {file} has the columns {present}, without {missing}")
     kind = schema.field("image").type
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         raise Refusal(f"set {source.name!r}: {file} has {kind} in the column image, where structs with bytes belong")
