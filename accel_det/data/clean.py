@@ -20,6 +20,7 @@ MIN_SIDE_PX = 0.01
 """A box with a shorter side has no area: such sides do not survive float32 in large images."""
 
 _UNUSABLE = -1
+_MOST_AREA = 2.0**62  # more than any image has, and no infinity in float32
 _OBJECTS_AT_ONCE = 500_000
 
 # A unit is judged by this many objects of a split, evenly taken, and by no fewer than these.
@@ -84,7 +85,10 @@ def clean(raw: RawSplit, *, findings: Findings, max_pixels: int = MAX_PIXELS) ->
     corners, kept = _judge_all_boxes(raw, sizes, findings=findings)
     if not kept.all():
         corners, objects = corners[kept], objects.keep(kept)
-    areas = np.where(np.isnan(objects.areas), (corners[:, 2:] - corners[:, :2]).prod(axis=1), objects.areas)
+    given = ~np.isnan(objects.areas)
+    impossible = given & ~((objects.areas >= MIN_SIDE_PX**2) & (objects.areas <= _MOST_AREA))
+    _note("bad_area", impossible, raw._replace(objects=objects), findings=findings)
+    areas = np.where(given & ~impossible, objects.areas, (corners[:, 2:] - corners[:, :2]).prod(axis=1))
     return CleanSplit(
         classes=raw.classes,
         names=raw.names,

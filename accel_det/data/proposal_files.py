@@ -42,19 +42,18 @@ def read_parquet(file: Path) -> Regions:
             f"{file}: no column {', '.join(sorted(missing))}; it has {', '.join(table.column_names)}, expected name, boxes "
             "and maybe scores"
         )
+    names = _texts(table.column("name"), file)
     try:
         starts, boxes = _list_column(table.column("boxes"), width=4)
         scores = None
         if "scores" in table.column_names:
             score_starts, scores = _list_column(table.column("scores"), width=1)
-            _same_counts(file, table.column("name").to_pylist(), starts, score_starts)
+            _same_counts(file, names, starts, score_starts)
     except (pa.ArrowException, TypeError) as error:
         raise ValueError(
             f"{file}: boxes and scores must be lists of numbers without nulls ({_first_line(error)}); write the file again"
         ) from None
-    return Regions(
-        _texts(table.column("name"), file), starts, boxes.reshape(-1, 4), None if scores is None else scores.reshape(-1)
-    )
+    return Regions(names, starts, boxes.reshape(-1, 4), None if scores is None else scores.reshape(-1))
 
 
 def read_json_lines(file: Path) -> Regions:
@@ -164,7 +163,10 @@ def _same_counts(file: Path, names: list[str], starts: NDArray[np.int64], score_
 
 
 def _texts(column: pa.ChunkedArray, file: Path) -> list[str]:
-    texts: list[str] = column.to_pylist()
+    try:
+        texts: list[str] = column.to_pylist()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: column name is no UTF-8 ({error}); write the file again") from None
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{file}: column name is {column.type}, expected text without nulls; write the file again")
     return texts
