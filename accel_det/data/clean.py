@@ -11,7 +11,7 @@ import numpy as np
 
 from accel_det.data.decode import MAX_PIXELS, image_header
 from accel_det.data.defects import Findings
-from accel_det.data.formats.raw import UNKNOWN_SIDE, Bools, Floats, Ints, RawSplit, StreamedImages
+from accel_det.data.formats.raw import MOST_AREA, UNKNOWN_SIDE, Bools, Floats, Ints, RawSplit, StreamedImages
 
 ROUNDING_PX = 0.5
 """A box may stick out of its image by so many pixels before it counts as a defect; it is clipped all the same."""
@@ -20,7 +20,6 @@ MIN_SIDE_PX = 0.01
 """A box with a shorter side has no area: such sides do not survive float32 in large images."""
 
 _UNUSABLE = -1
-_MOST_AREA = 2.0**62  # more than any image has, and no infinity in float32
 _OBJECTS_AT_ONCE = 500_000
 
 # A unit is judged by this many objects of a split, evenly taken, and by no fewer than these.
@@ -86,7 +85,7 @@ def clean(raw: RawSplit, *, findings: Findings, max_pixels: int = MAX_PIXELS) ->
     if not kept.all():
         corners, objects = corners[kept], objects.keep(kept)
     given = ~np.isnan(objects.areas)
-    impossible = given & ~((objects.areas >= MIN_SIDE_PX**2) & (objects.areas <= _MOST_AREA))
+    impossible = given & ~((objects.areas >= MIN_SIDE_PX**2) & (objects.areas <= MOST_AREA))
     _note("bad_area", impossible, raw._replace(objects=objects), findings=findings)
     areas = np.where(given & ~impossible, objects.areas, (corners[:, 2:] - corners[:, :2]).prod(axis=1))
     return CleanSplit(

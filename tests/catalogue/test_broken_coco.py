@@ -55,7 +55,7 @@ def without(key: str) -> str:
     return json.dumps({name: value for name, value in VALID.items() if name != key})
 
 
-NO_JSON = r"_annotations\.coco\.json, line \d+: no JSON"
+NO_JSON = r"_annotations\.coco\.json, line \d+, column \d+: no JSON"
 UNREAD = r"_annotations\.coco\.json: cannot be read: ValueError:"
 BAD = "malformed_file"
 

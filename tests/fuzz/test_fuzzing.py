@@ -48,6 +48,7 @@ def test_200_damaged_inputs_give_a_result_that_holds_or_one_error(reader: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_2000_damaged_inputs_of_every_reader_do() -> None:
     verdicts = swept("--inputs", "2000", "--slow-inputs", "500", "--first", "200")
     assert set(verdicts) == set(READERS)

@@ -17,6 +17,7 @@ from accel_det.data.defects import Findings
 from accel_det.data.encoded import IMAGE_FEATURES
 from accel_det.data.formats.arrow_objects import BOX_FIELDS, LABEL_FIELDS, MOST_NUMBERS, expected_kinds, read_objects
 from accel_det.data.formats.raw import (
+    MOST_AREA,
     UNKNOWN_SIDE,
     Bools,
     Ints,
@@ -315,7 +316,7 @@ def _add_objects(
             findings.add("malformed_record", file=path, record=record, value=str(error))
             continue
         area = entry["area"]
-        known = isinstance(area, (int, float)) and 0 < area < float("inf")
+        known = isinstance(area, (int, float)) and 0 < area <= MOST_AREA
         columns.add(
             owner,
             sides,
