@@ -34,19 +34,20 @@ def read_parquet(file: Path) -> Regions:
     """Columns name (text), boxes (a list of four numbers for each region, or all numbers in one list), maybe scores."""
     try:
         table = pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
+        present = table.column_names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: cannot be read as parquet ({_first_line(error)}); write the file again") from None
-    missing = {"name", "boxes"} - set(table.column_names)
+    missing = {"name", "boxes"} - set(present)
     if missing:
         raise ValueError(
-            f"{file}: no column {', '.join(sorted(missing))}; it has {', '.join(table.column_names)}, expected name, boxes "
+            f"{file}: no column {', '.join(sorted(missing))}; it has {', '.join(present)}, expected name, boxes "
             "and maybe scores"
         )
     names = _texts(table.column("name"), file)
     try:
         starts, boxes = _list_column(table.column("boxes"), width=4)
         scores = None
-        if "scores" in table.column_names:
+        if "scores" in present:
             score_starts, scores = _list_column(table.column("scores"), width=1)
             _same_counts(file, names, starts, score_starts)
     except (pa.ArrowException, TypeError) as error:

@@ -6,6 +6,7 @@ fall back to bytes where there is none.
 
 import json
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -59,6 +60,7 @@ VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 7, 2**31, 2**63, 2**64, 10**400, 0.5, -0.0, 1e30, 1e308, 5e-324, float("nan"), float("inf")),
     *("", "x", "7", "1,5", "a.png", "../x", "\0", "\u2028", "\ud800", "x" * 3000, [], {}, [[]], [1, 2], [1, 2, 3, 4], {"a": 1}),
 )  # fmt: skip
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FIELD = re.compile(rb"[^\s,;:<>\"'{}\[\]()=/]+")
 _MOST_BYTES = 200_000
 
@@ -177,8 +179,24 @@ def change_xml(data: bytes, rng: Random) -> bytes:
     return ElementTree.tostring(root, "utf-8")
 
 
+def change_png(data: bytes, rng: Random) -> bytes:
+    """A byte of a chunk of a PNG is another, and the check sum is that of what is there then: else nothing gets far."""
+    starts, position = [], len(_PNG_SIGNATURE)
+    while data.startswith(_PNG_SIGNATURE) and position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        if position + 12 + length <= len(data):
+            starts.append((position + 4, position + 8 + length))
+        position += 12 + length
+    if not starts:
+        return flip(data, rng)
+    start, stop = rng.choice(starts)
+    content = flip(data[start:stop], rng)
+    return data[:start] + content + zlib.crc32(content).to_bytes(4, "big") + data[stop + 4 :]
+
+
 BYTES: Sequence[Mutation] = (flip, flip_bit, cut, drop, repeat, insert, overwrite_number)
 TEXT: Sequence[Mutation] = (flip, cut, drop, repeat, insert, replace_field, replace_field, replace_field, change_lines)
+PNG: Sequence[Mutation] = (*BYTES, *[change_png] * 10)
 JSON: Sequence[Mutation] = (*TEXT, *[change_json] * 6)
 XML: Sequence[Mutation] = (*TEXT, *[change_xml] * 6)
 

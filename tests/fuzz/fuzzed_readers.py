@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from damage import BYTES, JSON, TEXT, XML, Mutation
+from damage import BYTES, JSON, PNG, TEXT, XML, Mutation
 from small_sets import HEIGHT, WIDTH, assert_sound_identities, png
 
 from accel_det.config.load import load_config
@@ -154,7 +154,7 @@ READERS: dict[str, Reader] = {
     "regions in MATLAB": Reader(BYTES, _proposals),
     "configuration": Reader(TEXT, _configuration),
     "JPEG": Reader(BYTES, _image),
-    "PNG": Reader(BYTES, _image),
+    "PNG": Reader(PNG, _image),
     "WebP": Reader(BYTES, _image),
     "GIF": Reader(BYTES, _image),
     "TIFF": Reader(BYTES, _image),
