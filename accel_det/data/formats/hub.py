@@ -4,7 +4,8 @@
 `iscrowd`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +85,8 @@ def load_parquet(files: Sequence[str], split: str) -> datasets.Dataset:
         filled = [file for file in files if open_parquet(file).metadata.num_rows]
         if not filled:
             return datasets.Dataset(open_parquet(files[0]).schema_arrow.empty_table())
-        return datasets.load_dataset("parquet", data_files={split: filled}, split=split)
+        with uncounted():
+            return datasets.load_dataset("parquet", data_files={split: filled}, split=split)
     except Exception as error:  # the library raises nearly anything, and does not say of which file
         damage = next((found for file in files if (found := _damage(file))), None)
         where = (
@@ -92,6 +94,16 @@ def load_parquet(files: Sequence[str], split: str) -> datasets.Dataset:
             or f"{files[0]}{f' and {len(files) - 1} more' if files[1:] else ''}: {in_one_line(error.__cause__ or error)}"
         )
         raise ValueError(f"{where}; expected parquet files of the same columns: restore them") from error
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Keeps `datasets` from telling a server, for its statistics, that files are opened: also those of this machine."""
+    before, datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = datasets.config.HF_UPDATE_DOWNLOAD_COUNTS, False
+    try:
+        yield
+    finally:
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = before
 
 
 def _damage(file: str) -> str:

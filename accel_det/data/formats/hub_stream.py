@@ -145,7 +145,8 @@ def _numbered(address: str) -> list[str]:
 
 def _built(source: SplitSource, split: str, path: str, **arguments: Any) -> _Source:
     try:
-        builder = datasets.load_dataset_builder(path, **arguments)
+        with hub.uncounted():
+            builder = datasets.load_dataset_builder(path, **arguments)
         known = builder.config.data_files or {}
     except Exception as error:  # network, cache, names, credentials: the library raises nearly anything
         raise ValueError(
