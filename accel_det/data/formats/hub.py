@@ -111,7 +111,7 @@ def _damage(file: str) -> str:
     try:
         for _ in open_parquet(file).iter_batches():
             pass
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         return f"{file}: cannot be read as parquet: {in_one_line(error)}"
     return ""
 
