@@ -22,6 +22,7 @@ TASKS: dict[str, type[Config]] = {"detection": DetectionConfig, "reid": ReidConf
 
 _UNION_BRANCHES = {"bool", "int", "float", "str", "list[float]"}
 _FIRST_UNION_DEPTH = 3
+_MOST_SHOWN = 1000
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -103,14 +104,20 @@ def validate(tree: dict[str, Any], *, places: dict[str, str] | None = None, defa
         return root.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(detail, root, places or {}, default_place) for detail in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(" ".join(line.split()) for line in lines))) from None
+        raise ConfigError("\n".join(dict.fromkeys(_one_line(line) for line in lines))) from None
+
+
+def _one_line(text: str) -> str:
+    """What a key or a value may have of lines and length is not shown."""
+    line = " ".join(text.split())
+    return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}..."
 
 
 def _root(tree: dict[str, Any], *, place: str) -> type[Config]:
     """The keys of the task that the configuration names."""
     task = tree.get("task", next(iter(TASKS)))
     if not isinstance(task, str) or task not in TASKS:
-        raise ConfigError(f"{place}: `task`: expected one of {', '.join(TASKS)}, but it is {task!r}")
+        raise ConfigError(f"{place}: `task`: expected one of {', '.join(TASKS)}, but it is {str(task)[:80]!r}")
     return TASKS[task]
 
 

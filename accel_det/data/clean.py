@@ -11,7 +11,7 @@ import numpy as np
 
 from accel_det.data.decode import MAX_PIXELS, image_header
 from accel_det.data.defects import Findings
-from accel_det.data.formats.raw import UNKNOWN_SIDE, Bools, Floats, Ints, RawSplit, StreamedImages
+from accel_det.data.formats.raw import MOST_AREA, UNKNOWN_SIDE, Bools, Floats, Ints, RawSplit, StreamedImages
 
 ROUNDING_PX = 0.5
 """A box may stick out of its image by so many pixels before it counts as a defect; it is clipped all the same."""
@@ -84,7 +84,10 @@ def clean(raw: RawSplit, *, findings: Findings, max_pixels: int = MAX_PIXELS) ->
     corners, kept = _judge_all_boxes(raw, sizes, findings=findings)
     if not kept.all():
         corners, objects = corners[kept], objects.keep(kept)
-    areas = np.where(np.isnan(objects.areas), (corners[:, 2:] - corners[:, :2]).prod(axis=1), objects.areas)
+    given = ~np.isnan(objects.areas)
+    impossible = given & ~((objects.areas >= MIN_SIDE_PX**2) & (objects.areas <= MOST_AREA))
+    _note("bad_area", impossible, raw._replace(objects=objects), findings=findings)
+    areas = np.where(given & ~impossible, objects.areas, (corners[:, 2:] - corners[:, :2]).prod(axis=1))
     return CleanSplit(
         classes=raw.classes,
         names=raw.names,

@@ -33,6 +33,9 @@ _TURNS = {
 _SWAPS_SIDES = (5, 6, 7, 8)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH_BYTE = 24
+_MARKER, _EXIF_SEGMENT, _SCAN = 0xFF, b"\xe1", b"\xda"
+"""Of a JPEG: the byte that begins every segment, and the second one of EXIF blocks and of the pixels."""
+
 _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 
 Decoder = Callable[[bytes], Tensor]
@@ -60,9 +63,10 @@ def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     image = _open(io.BytesIO(data), name=name, max_pixels=max_pixels)
     turn = _orientation(image)
     fast = _fast_decoder(image, data) if turn == _UPRIGHT else None
-    if fast is not None:
+    plain = _without_exif(data, image.format) if fast is not None else None
+    if fast is not None and plain is not None:
         try:
-            return fast(data).permute(1, 2, 0).contiguous().permute(2, 0, 1)
+            return fast(plain).permute(1, 2, 0).contiguous().permute(2, 0, 1)
         except (RuntimeError, ValueError):
             pass  # Pillow reads more than torchcodec does (arithmetic JPEG), and says better what is wrong.
     try:
@@ -211,6 +215,21 @@ def _fast_decoder(image: Image.Image, data: bytes) -> Decoder | None:
     if decoders is None:
         return None
     return decoders[0] if image.format == "JPEG" else decoders[1]
+
+
+def _without_exif(data: bytes, kind: str | None) -> bytes | None:
+    """A file without its EXIF blocks, by which torchcodec turns images even where they are damaged; None: it is not simple."""
+    if kind == "PNG":
+        return data if b"eXIf" not in data else None
+    kept, position = [data[:2]], 2
+    while (head := data[position : position + 4])[1:2] != _SCAN:
+        length = 2 + int.from_bytes(head[2:], "big")
+        if len(head) < 4 or head[0] != _MARKER or length < 4:
+            return None
+        if head[1:2] != _EXIF_SEGMENT:
+            kept.append(data[position : position + length])
+        position += length
+    return b"".join((*kept, data[position:]))
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+_MOST_SHOWN = 1000
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -21,7 +22,7 @@ def one_line(text: str, *, most: int | None = None) -> str:
 
 def in_one_line(error: BaseException) -> str:
     """Kind and text of another library's error, whose text may have lines."""
-    return one_line(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return one_line(f"{type(error).__name__}: {' '.join(str(error).split())}", most=_MOST_SHOWN)
 
 
 def is_unicode(text: str) -> bool:

@@ -34,27 +34,27 @@ def read_parquet(file: Path) -> Regions:
     """Columns name (text), boxes (a list of four numbers for each region, or all numbers in one list), maybe scores."""
     try:
         table = pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
+        present = table.column_names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: cannot be read as parquet ({_first_line(error)}); write the file again") from None
-    missing = {"name", "boxes"} - set(table.column_names)
+    missing = {"name", "boxes"} - set(present)
     if missing:
         raise ValueError(
-            f"{file}: no column {', '.join(sorted(missing))}; it has {', '.join(table.column_names)}, expected name, boxes "
+            f"{file}: no column {', '.join(sorted(missing))}; it has {', '.join(present)}, expected name, boxes "
             "and maybe scores"
         )
+    names = _texts(table.column("name"), file)
     try:
         starts, boxes = _list_column(table.column("boxes"), width=4)
         scores = None
-        if "scores" in table.column_names:
+        if "scores" in present:
             score_starts, scores = _list_column(table.column("scores"), width=1)
-            _same_counts(file, table.column("name").to_pylist(), starts, score_starts)
+            _same_counts(file, names, starts, score_starts)
     except (pa.ArrowException, TypeError) as error:
         raise ValueError(
             f"{file}: boxes and scores must be lists of numbers without nulls ({_first_line(error)}); write the file again"
         ) from None
-    return Regions(
-        _texts(table.column("name"), file), starts, boxes.reshape(-1, 4), None if scores is None else scores.reshape(-1)
-    )
+    return Regions(names, starts, boxes.reshape(-1, 4), None if scores is None else scores.reshape(-1))
 
 
 def read_json_lines(file: Path) -> Regions:
@@ -66,8 +66,9 @@ def read_json_lines(file: Path) -> Regions:
                 continue
             try:
                 record = parse_json(line)
-                name, boxes = record["name"], np.asarray(record["boxes"], np.float32)
-                scores = np.asarray(record["scores"], np.float32) if "scores" in record else None
+                with np.errstate(over="ignore"):
+                    name, boxes = record["name"], np.asarray(record["boxes"], np.float32)
+                    scores = np.asarray(record["scores"], np.float32) if "scores" in record else None
             except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise _line_error(file, number, _first_line(error)) from None
             if not isinstance(name, str) or (boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4)):
@@ -116,7 +117,8 @@ def read_matlab(file: Path) -> Regions:
             )
         if numbers.size and (numbers.ndim != 2 or numbers.shape[1] != 4 or numbers.dtype.kind not in "iuf"):
             raise ValueError(f"{file}: boxes of {name} are {numbers.dtype} of shape {numbers.shape}, expected (P, 4)")
-        y1, x1, y2, x2 = numbers.reshape(-1, 4).astype(np.float32).T
+        with np.errstate(over="ignore"):
+            y1, x1, y2, x2 = numbers.reshape(-1, 4).astype(np.float32).T
         names.append(name)
         counts.append(len(x1))
         all_boxes.append(np.stack((x1 - 1, y1 - 1, x2, y2), axis=1))
@@ -162,7 +164,10 @@ def _same_counts(file: Path, names: list[str], starts: NDArray[np.int64], score_
 
 
 def _texts(column: pa.ChunkedArray, file: Path) -> list[str]:
-    texts: list[str] = column.to_pylist()
+    try:
+        texts: list[str] = column.to_pylist()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: column name is no UTF-8 ({error}); write the file again") from None
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{file}: column name is {column.type}, expected text without nulls; write the file again")
     return texts

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from accel_det.data.lines import one_line
 from accel_det.data.proposal_files import READERS, Regions
 
 Ints = NDArray[np.int64]
@@ -20,6 +21,8 @@ Floats = NDArray[np.float32]
 
 MAX_REGIONS = 2000
 """Regions of an image that are kept: the best, or the first where the file has no scores; as Fast R-CNN trains on."""
+
+_MOST_SHOWN = 1000
 
 
 class Proposals(NamedTuple):
@@ -67,9 +70,12 @@ def read_proposals(file: Path, *, names: Sequence[str], sizes: Ints, max_regions
         )
     if not file.is_file():
         raise ValueError(f"{file}: no such file; correct data.proposals")
-    regions = READERS[file.suffix](file)
-    _check(regions, file)
-    return _aligned(regions, _positions(names, regions.names, file), sizes, max_regions)
+    try:
+        regions = READERS[file.suffix](file)
+        _check(regions, file)
+        return _aligned(regions, _positions(names, regions.names, file), sizes, max_regions)
+    except ValueError as error:
+        raise ValueError(one_line(str(error), most=_MOST_SHOWN)) from error
 
 
 def _check(regions: Regions, file: Path) -> None:

@@ -16,6 +16,8 @@ import fsspec
 import pyarrow as pa
 from pyarrow import parquet
 
+from accel_det.data.lines import in_one_line
+
 _MOST_OPEN = 64
 _PAUSES_S = (0.25, 1.0, 4.0)
 
@@ -281,9 +283,8 @@ def patiently(name: str, read: Callable[[], ResultT], *, give_up: Callable[[], N
             missing = isinstance(error, (FileNotFoundError, PermissionError))
             if missing or pause is None:
                 attempts = "" if missing else f" after {len(_PAUSES_S) + 1} attempts"
-                what = " ".join(f"{type(error).__name__}: {error}".split())
                 raise ValueError(
-                    f"{name}: cannot be read{attempts}: {what}; restore the file, or see to its server"
+                    f"{name}: cannot be read{attempts}: {in_one_line(error)}; restore the file, or see to its server"
                 ) from error
         time.sleep(pause)
     raise AssertionError("unreachable: the last attempt returns or raises")

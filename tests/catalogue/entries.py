@@ -1,15 +1,13 @@
 """Entries of the catalogue of malformed input: a name, the files, and what must come of them."""
 
-import io
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
+from small_sets import Files, assert_sound_boxes, assert_sound_identities
 
 from accel_det.data.check import check_tables
 from accel_det.data.defects import DEFECT_KINDS, STOP, Defect
@@ -17,7 +15,6 @@ from accel_det.data.identity_check import check_identity_tables
 from accel_det.data.identity_sources import open_identities
 from accel_det.data.sources import SetSpec, open_split
 
-WIDTH, HEIGHT = 40, 30
 LIMIT_S = 10
 """No entry may take longer: a hang, or a bomb that went off. Most take some milliseconds."""
 
@@ -26,7 +23,6 @@ REFUSED = ""
 
 _CONSEQUENCES = ("image_without_annotations", "single_picture")
 
-Files = Mapping[str, bytes | str]
 Left = tuple[int, int]
 Reading = Callable[[], tuple[Left, Sequence[Defect]]]
 
@@ -50,22 +46,6 @@ class Entry(NamedTuple):
     left: Left | None = None
 
 
-def png(seed: int = 0, *, width: int = WIDTH, height: int = HEIGHT) -> bytes:
-    """A noise image whose bytes differ from seed to seed."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-def write_files(root: Path, *layers: Files) -> None:
-    """Files by place; what a later layer has too is written over."""
-    for place, content in {place: content for layer in layers for place, content in layer.items()}.items():
-        path = root / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
 def names(entries: Sequence[Entry]) -> list[str]:
     """As ids of tests."""
     return [entry.name for entry in entries]
@@ -80,12 +60,7 @@ def boxes_of(spec: SetSpec, split: str = "train", *, read_images: bool = False) 
 
     def read() -> tuple[Left, Sequence[Defect]]:
         table, defects = open_split({spec.name: spec}, f"{spec.name}:{split}")
-        for index in range(len(table)):
-            height, width = table.size(index)
-            truth = table.truth(index)
-            x1, y1, x2, y2 = truth.boxes.reshape(-1, 4).T
-            assert bool(((x1 >= 0) & (x1 < x2) & (x2 <= width) & (y1 >= 0) & (y1 < y2) & (y2 <= height)).all())
-            assert bool(((truth.labels >= 0) & (truth.labels < len(table.classes))).all())
+        assert_sound_boxes(table)
         report = check_tables(table, None, defects, read_images=read_images)
         return (len(table), int(table.counts().sum())), report.defects
 
@@ -99,6 +74,7 @@ def identities_of(spec: SetSpec, split: str = "train") -> Reading:
         training = split == "train"
         table, defects = open_identities({spec.name: spec}, f"{spec.name}:{split}", training=training)
         train, val = (table, None) if training else (None, table)
+        assert_sound_identities(table)
         report = check_identity_tables(train, val, defects, read_images=False)
         return (len(table), len(table.identities)), report.defects
 

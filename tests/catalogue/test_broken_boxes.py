@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from entries import HEIGHT, WIDTH, Entry, Files, Left, assert_outcome, boxes_of, names, png, write_files
+from entries import Entry, Left, assert_outcome, boxes_of, names
+from small_sets import HEIGHT, WIDTH, Files, png, write_files
 
 from accel_det.data.sources import SetSpec
 
@@ -163,6 +164,7 @@ def unit(format_name: str, name: str, boxes: Sequence[Sides], found: str, line: 
 
 
 SHARES: list[Sides] = [(i / 40, 0.25, 0.25, 0.5) for i in range(1, 13)]
+FAR: list[Sides] = [(40 * i, 30, 400, 300) for i in range(1, 4)]
 CORNERS: list[Sides] = [(20 + i, 15, 30 + i, 25) for i in range(10)]
 
 UNITS = [
@@ -171,7 +173,7 @@ UNITS = [
     unit("csv", "shares for pixels", SHARES, "box_unit", "12 of 12 boxes lie within one pixel"),
     unit("coco", "corners for sides", CORNERS, "box_unit partly_outside*10", "10 of 10 boxes stick out .* are they corners"),
     unit("hub", "corners for sides", CORNERS, "box_unit partly_outside*10", "10 of 10 boxes stick out .* are they corners"),
-    unit("yolo", "pixels for shares", [(i * 40, 30, 400, 300) for i in range(1, 4)], "outside_image*3", "of the image, class 0"),
+    unit("yolo", "pixels in all boxes", FAR, "outside_image*3", "of the image, class 0"),
     unit("coco", "10,001 copies", [GOOD] * 10_001, "duplicate_box*10000", "annotation 2: .*1, 2, 10, 12 px", (1, 1)),
 ]  # fmt: skip
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from entries import Entry, Left, assert_outcome, boxes_of, names, png, write_files
+from entries import Entry, Left, assert_outcome, boxes_of, names
+from small_sets import png, write_files
 
 from accel_det.data.sources import SetSpec
 
@@ -54,7 +55,7 @@ def without(key: str) -> str:
     return json.dumps({name: value for name, value in VALID.items() if name != key})
 
 
-NO_JSON = r"_annotations\.coco\.json, line \d+: no JSON"
+NO_JSON = r"_annotations\.coco\.json, line \d+, column \d+: no JSON"
 UNREAD = r"_annotations\.coco\.json: cannot be read: ValueError:"
 BAD = "malformed_file"
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from entries import Entry, Left, assert_outcome, identities_of, names, png, write_files
+from entries import Entry, Left, assert_outcome, identities_of, names
+from small_sets import png, write_files
 
 from accel_det.data.sources import SetSpec
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from entries import HEIGHT, WIDTH, Entry, Left, assert_outcome, boxes_of, names, png, write_files
+from entries import Entry, Left, assert_outcome, boxes_of, names
 from PIL import Image
+from small_sets import HEIGHT, WIDTH, png, write_files
 
 from accel_det.data.decode import decode, image_size
 from accel_det.data.sources import SetSpec

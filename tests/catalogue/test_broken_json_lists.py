@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from entries import Entry, Left, assert_outcome, boxes_of, names, png, write_files
+from entries import Entry, Left, assert_outcome, boxes_of, names
+from small_sets import png, write_files
 
 from accel_det.data.sources import SetSpec
 
@@ -43,7 +44,7 @@ def metadata(name: str, first: str | bytes, found: str, line: str, left: Left | 
 
 
 BAD, RECORD = "malformed_file", "malformed_record"
-NO_JSON = r"createml\.json, line 1: no JSON"
+NO_JSON = r"createml\.json, line 1, column \d+: no JSON"
 NEEDS = r"entry 0: .* needs a file name in `image` and a list in `annotations`"
 BOX_NEEDS = r"entry 0, object 1: .*a text in `label` and a box in `coordinates` belongs"
 

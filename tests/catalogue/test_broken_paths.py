@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from entries import Entry, Files, assert_outcome, boxes_of, identities_of, names, png, write_files
+from entries import Entry, assert_outcome, boxes_of, identities_of, names
+from small_sets import Files, png, write_files
 
 from accel_det.data.sources import SetSpec
 

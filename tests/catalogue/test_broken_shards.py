@@ -10,8 +10,9 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
-from entries import Entry, Left, assert_outcome, boxes_of, names, png, write_files
+from entries import Entry, Left, assert_outcome, boxes_of, names
 from pyarrow import parquet
+from small_sets import png, write_files
 
 from accel_det.data import shards
 from accel_det.data.sources import SetSpec
@@ -161,6 +162,8 @@ def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(shards, "_PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(datasets.config, "STREAMING_READ_RETRY_INTERVAL", 0)
+    monkeypatch.setattr(datasets.config, "STREAMING_OPEN_RETRY_INTERVAL", 0)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=names(ENTRIES))

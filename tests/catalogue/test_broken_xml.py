@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from entries import Entry, Left, assert_outcome, boxes_of, names, png, write_files
+from entries import Entry, Left, assert_outcome, boxes_of, names
+from small_sets import png, write_files
 
 from accel_det.data.sources import SetSpec
 

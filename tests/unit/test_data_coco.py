@@ -156,7 +156,7 @@ def test_a_malformed_file_is_one_defect_that_stops_and_leaves_no_image(text: str
 
 def test_a_syntax_error_is_found_with_its_line(tmp_path: Path) -> None:
     _, defects = open_set(write_coco(tmp_path, '{\n"images": [\n1,,2]}'))
-    assert defects[0].record == "line 3"
+    assert defects[0].record == "line 3, column 3"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

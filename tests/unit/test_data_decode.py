@@ -87,6 +87,14 @@ def test_damaged_exif_is_as_good_as_none() -> None:
     assert torch.equal(decode(data, name="a"), channels_first(UPRIGHT))
 
 
+@pytest.mark.parametrize("damage", [(b"Exif", b"Exxf"), (b"\x01\x12\x00\x03", b"\x01\x12\x00\xd0")])
+def test_a_jpeg_is_not_turned_by_exif_that_its_header_is_not_read_by(damage: tuple[bytes, bytes]) -> None:
+    data = encode(Image.fromarray(UPRIGHT), "JPEG", orientation=6)
+    assert damage[0] in data and image_size(data) == (7, 5)
+    broken = data.replace(*damage)
+    assert image_size(broken) == tuple(decode(broken, name="a").shape[1:]) == (5, 7)
+
+
 GREY = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
 
 

@@ -1,11 +1,14 @@
 """The Hub's convention: metadata.jsonl, parquet, tables in memory."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from data_sets import HEIGHT, WIDTH, kinds, open_set, write_image
 
@@ -161,3 +164,18 @@ def test_a_table_without_the_columns_says_which_it_has(tmp_path: Path) -> None:
 def test_a_folder_without_metadata_or_parquet_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"neither metadata\.jsonl nor parquet files.*train/metadata\.jsonl"):
         open_set(SetSpec("set", "hub", str(tmp_path)))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_files_of_this_machine_are_read_without_asking_any_server(
+    streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked: list[object] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *place, **more: asked.append(place) or [])
+    (tmp_path / "set").mkdir()
+    image = {"bytes": (write_image(tmp_path / "a.png")).read_bytes(), "path": "a.png"}
+    pq.write_table(pa.table({"image": [image], "objects": [STRUCT_OF_LISTS]}), tmp_path / "set" / "train.parquet")
+    table, _ = open_set(SetSpec("set", "hub", str(tmp_path / "set"), streaming=streaming))
+    assert len(table) == 1 and asked == []

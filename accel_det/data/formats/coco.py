@@ -9,6 +9,7 @@ import numpy as np
 
 from accel_det.data.defects import Findings
 from accel_det.data.formats.raw import (
+    MOST_AREA,
     UNKNOWN_SIDE,
     ObjectColumns,
     RawObjects,
@@ -101,7 +102,12 @@ def _load(path: Path, findings: Findings) -> Mapping[str, Sequence[object]] | No
     try:
         document = parse_json(path.read_bytes())
     except json.JSONDecodeError as error:
-        findings.add("malformed_file", file=str(path), record=f"line {error.lineno}", value=f"no JSON: {error.msg}")
+        findings.add(
+            "malformed_file",
+            file=str(path),
+            record=f"line {error.lineno}, column {error.colno}",
+            value=f"no JSON: {error.msg}",
+        )
         return None
     except (OSError, ValueError) as error:
         findings.add("malformed_file", file=str(path), value=f"cannot be read: {in_one_line(error)}")
@@ -210,7 +216,7 @@ def _read_annotations(
             findings.add("malformed_record", file=path, record=f"annotations[{position}]", value=value)
             continue
         identifier = entry.get("id")
-        number = identifier if isinstance(identifier, int) else position
+        number = identifier if isinstance(identifier, int) and abs(identifier) < 1 << 63 else position
         record = f"annotation {identifier}" if identifier is not None else f"annotations[{position}]"
         if _is_id(identifier):
             if identifier in seen:
@@ -257,7 +263,7 @@ def _area(value: object, *, path: str, record: str, findings: Findings) -> float
     """Annotated area in square pixels; NaN, to be computed from the box, where it is missing or impossible."""
     if value is None:
         return float("nan")
-    if isinstance(value, (int, float)) and 0 < value < float("inf"):
+    if isinstance(value, (int, float)) and 0 < value <= MOST_AREA:
         return float(value)
     findings.add("bad_area", file=path, record=record, value=f"area {_shown(value)}")
     return float("nan")

@@ -64,7 +64,12 @@ def _load(path: Path, findings: Findings) -> list[object]:
     try:
         document = parse_json(path.read_bytes())
     except json.JSONDecodeError as error:
-        findings.add("malformed_file", file=str(path), record=f"line {error.lineno}", value=f"no JSON: {error.msg}")
+        findings.add(
+            "malformed_file",
+            file=str(path),
+            record=f"line {error.lineno}, column {error.colno}",
+            value=f"no JSON: {error.msg}",
+        )
         return []
     except (OSError, ValueError) as error:
         findings.add("malformed_file", file=str(path), value=f"cannot be read: {in_one_line(error)}")

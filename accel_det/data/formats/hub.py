@@ -4,7 +4,8 @@
 `iscrowd`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from accel_det.data.defects import Findings
 from accel_det.data.encoded import IMAGE_FEATURES
 from accel_det.data.formats.arrow_objects import BOX_FIELDS, LABEL_FIELDS, MOST_NUMBERS, expected_kinds, read_objects
 from accel_det.data.formats.raw import (
+    MOST_AREA,
     UNKNOWN_SIDE,
     Bools,
     Ints,
@@ -26,7 +28,7 @@ from accel_det.data.formats.raw import (
     locate_image,
     to_number,
 )
-from accel_det.data.lines import in_one_line, parse_json, read_lines
+from accel_det.data.lines import in_one_line, one_line, parse_json, read_lines
 from accel_det.data.locate import Folder, split_names
 from accel_det.data.shards import open_parquet
 
@@ -83,7 +85,8 @@ def load_parquet(files: Sequence[str], split: str) -> datasets.Dataset:
         filled = [file for file in files if open_parquet(file).metadata.num_rows]
         if not filled:
             return datasets.Dataset(open_parquet(files[0]).schema_arrow.empty_table())
-        return datasets.load_dataset("parquet", data_files={split: filled}, split=split)
+        with uncounted():
+            return datasets.load_dataset("parquet", data_files={split: filled}, split=split)
     except Exception as error:  # the library raises nearly anything, and does not say of which file
         damage = next((found for file in files if (found := _damage(file))), None)
         where = (
@@ -93,12 +96,22 @@ def load_parquet(files: Sequence[str], split: str) -> datasets.Dataset:
         raise ValueError(f"{where}; expected parquet files of the same columns: restore them") from error
 
 
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Keeps `datasets` from telling a server, for its statistics, that files are opened: also those of this machine."""
+    before, datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = datasets.config.HF_UPDATE_DOWNLOAD_COUNTS, False
+    try:
+        yield
+    finally:
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = before
+
+
 def _damage(file: str) -> str:
     """Why a parquet file cannot be read, or ""."""
     try:
         for _ in open_parquet(file).iter_batches():
             pass
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         return f"{file}: cannot be read as parquet: {in_one_line(error)}"
     return ""
 
@@ -166,7 +179,8 @@ def from_dataset(
     """
     missing = [column for column in ("image", "objects") if column not in table.column_names]
     if missing:
-        raise ValueError(f"set {source_name!r}: {where} has the columns {table.column_names}, without {missing}")
+        columns = one_line(repr(table.column_names), most=300)
+        raise ValueError(f"set {source_name!r}: {where} has the columns {columns}, without {missing}")
     if table._indices is not None:
         table = table.flatten_indices()
     with expected_kinds(where):
@@ -314,7 +328,7 @@ def _add_objects(
             findings.add("malformed_record", file=path, record=record, value=str(error))
             continue
         area = entry["area"]
-        known = isinstance(area, (int, float)) and 0 < area < float("inf")
+        known = isinstance(area, (int, float)) and 0 < area <= MOST_AREA
         columns.add(
             owner,
             sides,

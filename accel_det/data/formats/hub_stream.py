@@ -29,6 +29,7 @@ from accel_det.data.formats.shard_files import (
     read_index,
     undecoded,
 )
+from accel_det.data.lines import one_line
 from accel_det.data.shards import Option, Refusal, open_parquet, row_bytes
 
 _SIDES = ("height", "width")
@@ -79,7 +80,8 @@ def _parquet_rows(source: SplitSource, file: str) -> pa.Table:
     schema = opened.schema_arrow
     missing = [column for column in ("image", "objects") if column not in schema.names]
     if missing:
-        raise Refusal(f"set {source.name!r}: {file} has the columns {schema.names}, without {missing}")
+        present = one_line(repr(schema.names), most=300)
+        raise Refusal(f"set {source.name!r}: {file} has the columns {present}, without {missing}")
     kind = schema.field("image").type
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         raise Refusal(f"set {source.name!r}: {file} has {kind} in the column image, where structs with bytes belong")

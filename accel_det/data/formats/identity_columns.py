@@ -17,6 +17,7 @@ from accel_det.data.defects import Findings
 from accel_det.data.encoded import IMAGE_FEATURES
 from accel_det.data.formats.identity_raw import DISTRACTOR, NO_CAMERA, RawPictures, role_of
 from accel_det.data.formats.raw import Bools, locate_image
+from accel_det.data.lines import one_line
 from accel_det.data.locate import Folder, split_names
 
 NOBODY = "-1"
@@ -24,6 +25,8 @@ NOBODY = "-1"
 
 IMAGE_COLUMNS = ("image", "img", "path", "file", "file_name", "filename", "image_path", "img_path")
 """Usual names of the column of the pictures, those that come first before the others."""
+
+_MOST_SHOWN = 300
 
 _USUAL = {
     "image": IMAGE_COLUMNS,
@@ -77,6 +80,7 @@ def find_columns(present: Sequence[str], source: TableSource, *, named: Mapping[
     Raises:
         ValueError: a column that is needed, or named, is not there.
     """
+    shown = one_line(repr(list(present)), most=_MOST_SHOWN)
     chosen: dict[str, str | None] = {}
     for meaning, name in named.items():
         if meaning not in _USUAL:
@@ -85,14 +89,14 @@ def find_columns(present: Sequence[str], source: TableSource, *, named: Mapping[
             )
         if name not in present:
             raise ValueError(
-                f"set {source.set_name!r}, parameters.{meaning}: no column {name!r} in {source.where}, which has {list(present)}"
+                f"set {source.set_name!r}, parameters.{meaning}: no column {name!r} in {source.where}, which has {shown}"
             )
         chosen[meaning] = str(name)
     for meaning, usual in _USUAL.items():
         chosen.setdefault(meaning, next((name for name in usual if name in present), None))
         if chosen[meaning] is None and meaning in _REQUIRED:
             raise ValueError(
-                f"set {source.set_name!r}: {source.where} has the columns {list(present)}, none of {', '.join(usual)}; name that "
+                f"set {source.set_name!r}: {source.where} has the columns {shown}, none of {', '.join(usual)}; name that "
                 f"of the {meaning} in parameters.{meaning}"
             )
     assert chosen["image"] is not None and chosen["identity"] is not None

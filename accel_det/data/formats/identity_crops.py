@@ -15,7 +15,7 @@ from accel_det.data.formats.identity_columns import read_texts, rows_of
 from accel_det.data.formats.identity_raw import DISTRACTOR, IdentitySource, RawPictures, no_split, role_of
 from accel_det.data.formats.identity_table import SUFFIXES, TablePart, open_parts
 from accel_det.data.formats.raw import locate_image
-from accel_det.data.lines import in_one_line, read_lines
+from accel_det.data.lines import in_one_line, one_line, read_lines
 from accel_det.data.locate import Folder, split_names
 from accel_det.types import Role
 
@@ -246,7 +246,8 @@ def _box_columns(table: datasets.Dataset, set_name: str, where: str) -> list[lis
     }
     missing = [meaning for meaning, name in chosen.items() if name is None]
     if missing:
+        shown = one_line(repr(present), most=300)
         raise ValueError(
-            f"set {set_name!r}: {where} has the columns {present}, without {', '.join(missing)} of the boxes"
+            f"set {set_name!r}: {where} has the columns {shown}, without {', '.join(missing)} of the boxes"
         )
     return [table.data.column(name).to_pylist() for name in chosen.values()]

@@ -23,6 +23,10 @@ UNKNOWN_SIDE = 0
 """Height and width of an image whose annotation does not say its size."""
 
 
+MOST_AREA = 2.0**62
+"""In square pixels: no image has it, and float32 still does."""
+
+
 class SplitSource(Protocol):
     """What a reader is told about a data set: the part of `sources.SetSpec` that readers use."""
 

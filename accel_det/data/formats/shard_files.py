@@ -152,7 +152,8 @@ def _numbered(address: str) -> list[str]:
 
 def _built(source: SplitSource, split: str, path: str, **arguments: Any) -> ShardedSplit:
     try:
-        builder = datasets.load_dataset_builder(path, storage_options=dict(source.storage), **arguments)
+        with hub.uncounted():
+            builder = datasets.load_dataset_builder(path, storage_options=dict(source.storage), **arguments)
         known = builder.config.data_files or {}
     except Exception as error:  # network, cache, names, credentials: the library raises nearly anything
         raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from accel_det.data.defects import Findings
 from accel_det.data.formats.raw import UNKNOWN_SIDE, ObjectColumns, RawSplit, SplitSource, locate_image, to_number
-from accel_det.data.lines import read_lines
+from accel_det.data.lines import one_line, read_lines
 from accel_det.data.locate import Folder, list_images, split_names
 from accel_det.plain_yaml import YamlError, read_yaml
 
@@ -150,11 +150,12 @@ def _expand(entry: str, *, base: str, root: Path, file: Path) -> tuple[bool, lis
     for candidate in (*as_written, root / base / inward, file.parent / inward, root / inward):
         try:
             inside = candidate.resolve().is_relative_to(real_root)
-        except (OSError, RuntimeError, ValueError):
+            is_folder, is_file = candidate.is_dir(), candidate.is_file()
+        except (OSError, RuntimeError, ValueError):  # a name that is too long, links in a circle, a NUL byte
             continue
-        if inside and candidate.is_dir():
+        if inside and is_folder:
             return candidate in as_written, _relative(list_images(candidate), root)
-        if inside and candidate.is_file():
+        if inside and is_file:
             return candidate in as_written, _listed(candidate, root)
     return False, []
 
@@ -202,8 +203,9 @@ def _darknet_layout(path: Path, *, root: Path, split: str, set_name: str) -> _La
     list_file = next((found for name in split_names(split) if (found := listed_file(name)) is not None), None)
     if names_file is None or list_file is None:
         missing = "names" if names_file is None else split
+        shown = one_line(repr(values), most=300)
         raise ValueError(
-            f"set {set_name!r}: {path} names no file for {missing!r} that is inside {root}; it has {values}"
+            f"set {set_name!r}: {path} names no file for {missing!r} that is inside {root}; it has {shown}"
         )
     classes = tuple(line.strip() for line in read_lines(names_file) if line.strip())
     return _Layout(classes, _listed(list_file, root), str(list_file))
