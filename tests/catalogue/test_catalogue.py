@@ -26,7 +26,7 @@ FAMILIES = [
     test_broken_xml.ENTRIES,
     test_broken_yolo.ENTRIES,
 ]
-OF_TWO_SPLITS = {"leakage", "same_name", "shared_identity", "query_without_match", "one_camera"}
+OF_TWO_SPLITS = {"leakage", "same_name", "near_duplicate", "shared_identity", "query_without_match", "one_camera"}
 OF_ONE_CLASS_LIST = {"unknown_class"}
 CONSEQUENCES = {"image_without_annotations", "single_picture"}
 
