@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from accel_det.metrics.mot_files import MotBoxes, boxes_of, boxes_text
-from accel_det.opencv import cv2_module
+from accel_det.opencv import cv2_module, without_chatter
 from accel_det.tracking.frames import FrameTracks
 from accel_det.video.annotate import Annotator
 from accel_det.video.footage import VideoFrame, require_pixels
@@ -152,7 +152,8 @@ class AnnotatedVideo:
     def _open(self, height: int, width: int) -> Any:
         cv2 = cv2_module("video")
         code = cv2.VideoWriter_fourcc(*_FOURCC[self._file.suffix])
-        writer = cv2.VideoWriter(str(self._beside), code, self._frames_per_s, (width, height))
+        with without_chatter():
+            writer = cv2.VideoWriter(str(self._beside), code, self._frames_per_s, (width, height))
         if not writer.isOpened():
             raise ValueError(
                 f"{self._file}: this OpenCV cannot encode {self._file.suffix}; choose another kind of output"
