@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
@@ -66,18 +66,21 @@ def run(arguments: Sequence[str]) -> int:
         has_detector=options.detector is not None,
         classes=options.classes,
     )
+    for key in ("save", "detections"):
+        if len(inputs) > 1 and "{name}" not in (getattr(options, key) or "{name}"):
+            raise ValueError(f"--{key} is {getattr(options, key)} for {len(inputs)} footages; put {{name}} in it")
     accelerator = make_accelerator(RuntimeSection(), deterministic=False, trackers=[], folder=str(options.out))
     mine = inputs[accelerator.process_index :: accelerator.num_processes]
     networks = open_networks(options.detector, options.reid, device=options.device or str(accelerator.device))
     console = Console(speaks=True, to_stderr=options.json)
-    if (
-        settings.uses_appearance
-        and networks.embedder is None
-        and not any(one.findings and one.findings.has_embeddings for one in inputs)
-    ):
+    first = Console(speaks=accelerator.is_main_process, to_stderr=options.json)
+    has_embeddings = networks.embedder is not None or any(one.has_embeddings for one in inputs)
+    if settings.uses_appearance and not has_embeddings:
         settings = without_appearance(settings)
-        if accelerator.is_main_process:
-            console.say("no --reid and no saved embeddings: tracking without appearance")
+        first.say("no --reid and no saved embeddings: tracking without appearance")
+    elif networks.embedder is not None and not settings.uses_appearance and options.save is None:
+        networks = networks._replace(embedder=None)
+        first.say("these settings use no appearance: --reid is not used")
     outcomes: list[Outcome] = []
     with StopRequest() as stop:
         for one in mine:
@@ -240,7 +243,7 @@ class _Progress:
         self._console.end()
 
 
-def _summarize(rows: list[list], console: Console, *, out: Path, as_json: bool) -> None:  # type: ignore[type-arg]
+def _summarize(rows: list[Any], console: Console, *, out: Path, as_json: bool) -> None:
     outcomes = [
         Outcome(name, Tracked(*tracked), seconds, stages, files) for name, tracked, seconds, stages, files in rows
     ]

@@ -19,6 +19,10 @@ class Input(NamedTuple):
     footage: Footage
     findings: Findings | None
 
+    @property
+    def has_embeddings(self) -> bool:
+        return self.findings is not None and self.findings.has_embeddings
+
 
 class Networks(NamedTuple):
     """The detector, and the network for re-identification; each may be missing."""

@@ -171,6 +171,10 @@ def test_a_detector_of_the_zoo_tracks_a_video(tmp_path: Path, monkeypatch: pytes
         (("--source", "meet", *SAVED, "--tracker.max_ages", "3"), "no setting `max_ages`; did you mean `max_age`?"),
         (("--source", "meet", *SAVED, "--tracker.max_age", "long"), "max_age: expected a whole number, got 'long'"),
         (("--source", "meet", *SAVED, "--max_age", "3"), "--max_age: no such option"),
+        (
+            ("--source", "meet", "meet", *SAVED, "--save", "x.parquet"),
+            "--save is x.parquet for 2 footages; put {name} in it",
+        ),
         (("--source", "meet/det/det.txt", "--preset", "sort", "--write", "mp4"), "saved detections have no pictures"),
     ],
 )
@@ -187,6 +191,13 @@ def test_without_a_network_for_appearance_it_says_so_and_goes_on(
 ) -> None:
     assert call("--source", str(footage), *SAVED) == DONE
     assert "without appearance" in capfd.readouterr().out
+
+
+def test_a_network_that_the_settings_do_not_use_is_not_run(footage: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("--source", str(footage), *SAVED, "--reid", "colors", "--preset", "sort", "--json") == DONE
+    said = capfd.readouterr()
+    assert "--reid is not used" in said.err
+    assert json.loads(said.out)["sequences"][0]["stages_s"]["embed"] == 0
 
 
 def start(*arguments: str, folder: Path, **extra: Any) -> subprocess.Popen[str]:
