@@ -16,9 +16,6 @@ from accel_det.video.footage import VideoFile, require_pixels
 RUN = Path("runs/street-tracking")
 DETECTOR, REID = Path("runs/street-sidewalk"), Path("runs/street-people")
 SETTINGS = "trackers/street.yaml"
-NO_APPEARANCE = ["--tracker.overlap_max_cosine_distance", "none"]
-# SORT sees the detections that the settings above let through.
-SAME_DETECTIONS = ["--tracker.min_confidence", "0.35", "--tracker.min_height_px", "56", "--tracker.nms_iou", "0.45"]
 FRAMES = 120
 # Cameras and streets that no network was trained on; each looks at a sidewalk, where people hide one another.
 FOOTAGE = {"noon": ("101", "0"), "square": ("102", "4"), "corner": ("103", "8")}
@@ -49,15 +46,12 @@ def main() -> int:
     appearance = ["--reid", str(REID), "--keep_aspect", "--margin", "0.1", "--settings", SETTINGS]
     track("with", [str(RUN / "footage")], [*look, *appearance, *save, "--write", "mot", "webm"])
     found = [str(RUN / "found" / f"{name}.parquet") for name in FOOTAGE]
-    track("without", found, ["--settings", SETTINGS, "--tracker.max_cosine_distance", "none", *NO_APPEARANCE])
-    track("sort", found, ["--preset", "sort", *SAME_DETECTIONS])
+    track("without", found, ["--settings", SETTINGS, "--tracker.max_cosine_distance", "none"])
     draw_sheet(RUN / "with" / "noon.webm", RUN / "with" / "noon.jpg")
     say("")
-    scores = {name: score(name) for name in ("with", "without", "sort")}
-    for name, what in (("with", "with appearance"), ("without", "without appearance"), ("sort", "SORT")):
-        hota, mota, idf1, switches = scores[name]
-        say(f"{what:20}HOTA={hota:.3f} MOTA={mota:.3f} IDF1={idf1:.3f} id switches={switches}")
-    ours = scores["with"]
+    ours, plain = score("with"), score("without")
+    for what, (hota, mota, idf1, switches) in (("with appearance", ours), ("without", plain)):
+        say(f"{what:17}HOTA={hota:.3f} MOTA={mota:.3f} IDF1={idf1:.3f} id switches={switches}")
     say(f"\nlook at    {RUN}/with/noon.webm      a sidewalk with everybody's number and trail; a browser plays it")
     say(f"           {RUN}/with/noon.jpg       eight of its frames")
     seconds = time.perf_counter() - started

@@ -172,8 +172,8 @@ def test_a_detector_of_the_zoo_tracks_a_video(tmp_path: Path, monkeypatch: pytes
         (("--source", "meet", *SAVED, "--tracker.max_age", "long"), "max_age: expected a whole number, got 'long'"),
         (("--source", "meet", *SAVED, "--max_age", "3"), "--max_age: no such option"),
         (
-            ("--source", "meet", "meet", *SAVED, "--save", "x.parquet"),
-            "--save is x.parquet for 2 footages; put {name} in it",
+            ("--source", "meet", "meet", "--detections", "meet/det/det.txt"),
+            "--detections is meet/det/det.txt for 2 footages; put {name} in it",
         ),
         (("--source", "meet/det/det.txt", "--preset", "sort", "--write", "mp4"), "saved detections have no pictures"),
     ],
