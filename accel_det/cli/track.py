@@ -28,7 +28,7 @@ from accel_det.video.footage import SOURCES_HELP, VideoFile, VideoFrame
 from accel_det.video.saved import FindingsWriter
 from accel_det.video.sinks import AnnotatedVideo, JsonLines, MotText, ParquetTable, Sink, TrackPictures
 
-OUTPUTS = ("mot", "jsonl", "parquet", "mp4", "webm", "crops")
+_SUFFIXES = {"mot": ".txt", "jsonl": ".jsonl", "parquet": ".parquet", "mp4": ".mp4", "webm": ".webm", "crops": "-crops"}
 _TRAIL_S = 1.5
 _REPORT_S = 10.0
 
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         help="saved detections instead of a detector: .parquet, det.txt or .npy; {name} is the footage's",
     )
     parser.add_argument("--out", type=Path, default=Path("tracks"), help="folder for the results; `tracks`")
-    parser.add_argument("--write", nargs="+", choices=OUTPUTS, default=["mot"], help="what to write; mot")
+    parser.add_argument("--write", nargs="+", choices=tuple(_SUFFIXES), default=["mot"], help="what to write; mot")
     parser.add_argument("--save", help="parquet file for what is found, for tracking it again; {name} is the footage's")
     parser.add_argument("--preset", choices=tuple(PRESETS), help="published settings; deepsort")
     parser.add_argument("--settings", type=Path, help="YAML file with settings, after those of the preset")
@@ -194,9 +194,6 @@ def _track_one(
             "promises; the file may be damaged"
         )
     return Outcome(one.footage.name, tracked, seconds, watch.seconds, [str(file) for file in files])
-
-
-_SUFFIXES = {"mot": ".txt", "jsonl": ".jsonl", "parquet": ".parquet", "mp4": ".mp4", "webm": ".webm", "crops": "-crops"}
 
 
 def _sink(file: Path, kind: str, one: Input, classes: Sequence[str]) -> Sink:

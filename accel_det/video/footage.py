@@ -6,7 +6,7 @@ Letters: H and W height and width in pixels.
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,12 +113,8 @@ class VideoFile:
 
     def __iter__(self) -> Iterator[VideoFrame]:
         number = 0
-        try:
-            while (pixels := _read(self._capture)) is not None:
-                number += 1
-                yield VideoFrame(number, pixels)
-        finally:
-            self._capture.release()
+        for number, pixels in enumerate(_pictures(self._capture), start=1):
+            yield VideoFrame(number, pixels)
         if number == 0:
             raise ValueError(f"{self._file}: not one frame can be decoded; the file is damaged or holds no pictures")
         self.missing = max(0, (self.num_frames or number) - number)
@@ -141,13 +137,7 @@ class Camera:
         self.num_frames: int | None = None
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        number = 0
-        try:
-            while (pixels := _read(self._capture)) is not None:
-                number += 1
-                yield VideoFrame(number, pixels)
-        finally:
-            self._capture.release()
+        return (VideoFrame(number, pixels) for number, pixels in enumerate(_pictures(self._capture), start=1))
 
 
 def open_footage(sources: Sequence[str]) -> list[Footage]:
@@ -222,9 +212,13 @@ def _parts(stem: str) -> list[str]:
     return re.split(r"(\d+)", stem)
 
 
-def _read(capture) -> NDArray[np.uint8] | None:  # type: ignore[no-untyped-def]
-    known, pixels = capture.read()
-    return np.ascontiguousarray(pixels[:, :, ::-1]) if known else None
+def _pictures(capture: Any) -> Iterator[NDArray[np.uint8]]:
+    """What OpenCV reads until it gives no more, as red, green and blue."""
+    try:
+        while (found := capture.read())[0]:
+            yield np.ascontiguousarray(found[1][:, :, ::-1])
+    finally:
+        capture.release()
 
 
 def _stated_rate(stated: float, *, otherwise: float) -> float:

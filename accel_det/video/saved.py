@@ -7,6 +7,7 @@ class names and the rate are in the file's metadata.
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from accel_det.data.lines import in_one_line, parse_json
 from accel_det.metrics.mot_files import corners_of, read_detections
 from accel_det.tracking.frames import FrameDetections
 from accel_det.video.footage import VideoFrame
+from accel_det.video.part_files import TableFile
 
 _KEY = b"accel_det.findings"
 _FORMAT_VERSION = 1
-_FRAMES_PER_GROUP = 256
+_FRAMES_AT_ONCE = 256
 _SCHEMA = pa.schema(
     [
         ("frame", pa.int64()),
@@ -72,36 +75,23 @@ class FindingsWriter:
 
     def __init__(self, file: Path, *, classes: Sequence[str], frames_per_s: float) -> None:
         facts = {"format_version": _FORMAT_VERSION, "classes": list(classes), "frames_per_s": frames_per_s}
-        self._schema = _SCHEMA.with_metadata({_KEY: json.dumps(facts, ensure_ascii=False).encode()})
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._file, self._beside = file, file.with_name(f".{file.stem}.part{file.suffix}")
-        self._writer = pq.ParquetWriter(self._beside, self._schema)
-        self._rows: list[dict[str, Any]] = []
+        schema = _SCHEMA.with_metadata({_KEY: json.dumps(facts, ensure_ascii=False).encode()})
+        self._file = TableFile(file, schema, rows_at_once=_FRAMES_AT_ONCE)
 
     def write(self, number: int, found: Found) -> None:
         boxes, scores, labels, embeddings = found.detections
-        self._rows.append(
-            {
-                "frame": number,
-                "boxes": boxes.tolist(),
-                "scores": scores.tolist(),
-                "labels": labels.tolist(),
-                "embeddings": None if embeddings is None else list(embeddings.astype(np.float32)),
-                "motion": None if found.motion is None else found.motion.reshape(-1).tolist(),
-            }
-        )
-        if len(self._rows) >= _FRAMES_PER_GROUP:
-            self._flush()
+        row = {
+            "frame": number,
+            "boxes": boxes.tolist(),
+            "scores": scores.tolist(),
+            "labels": labels.tolist(),
+            "embeddings": None if embeddings is None else list(embeddings.astype(np.float32)),
+            "motion": None if found.motion is None else found.motion.reshape(-1).tolist(),
+        }
+        self._file.write([row])
 
     def close(self) -> None:
-        self._flush()
-        self._writer.close()
-        self._beside.replace(self._file)
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
-            self._rows = []
+        self._file.close()
 
 
 class SavedFinder:
@@ -145,22 +135,21 @@ def read_findings(file: Path, *, classes: Sequence[str] = ("object",), frames_pe
         return _by_frame(rows[:, 0], rows[:, 2:6], rows[:, 6], rows[:, 10:], classes, frames_per_s)
     if file.suffix == ".txt":
         read = read_detections(file)
-        return _by_frame(read.frames, read.boxes, read.scores, None, classes, frames_per_s)
+        return _by_frame(read.frames, read.boxes, read.scores, np.zeros((len(read.frames), 0)), classes, frames_per_s)
     raise ValueError(f"{file}: ends in {file.suffix!r}, expected saved detections, .parquet, .txt or .npy")
 
 
 def _read_parquet(file: Path) -> Findings:
     try:
         table = pq.read_table(file, memory_map=False)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{file}: no parquet file ({str(error).splitlines()[0]}); save it again") from None
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file}: no parquet file ({in_one_line(error)}); save it again") from None
     facts = (table.schema.metadata or {}).get(_KEY)
-    if facts is None or table.schema.names != _SCHEMA.names:
+    if facts is None or not table.schema.equals(_SCHEMA):
         raise ValueError(f"{file}: holds no findings of frames; write one with `accel-det track --save {file}`")
-    stated = json.loads(facts)
-    if stated.get("format_version") != _FORMAT_VERSION:
-        raise ValueError(f"{file}: format {stated.get('format_version')}, expected {_FORMAT_VERSION}; save it again")
-    classes = tuple(stated["classes"])
+    classes, frames_per_s = _facts(file, facts)
+    if empty := [name for name in ("frame", "boxes", "scores", "labels") if table[name].null_count]:
+        raise ValueError(f"{file}: column {empty[0]} has rows without a value; save it again")
     numbers: list[int] = table["frame"].to_pylist()
     found = [_found(file, row, num_classes=len(classes)) for row in table.to_pylist()]
     wrong = [number for before, number in zip([0, *numbers], numbers, strict=False) if number <= before]
@@ -168,12 +157,31 @@ def _read_parquet(file: Path) -> Findings:
         raise ValueError(
             f"{file}: frame {wrong[0]} comes after a later one; expected rising numbers from 1; save it again"
         )
-    return Findings(classes, float(stated["frames_per_s"]), numbers, found)
+    return Findings(classes, frames_per_s, numbers, found)
+
+
+def _facts(file: Path, facts: bytes) -> tuple[tuple[str, ...], float]:
+    """The class names and the rate."""
+    try:
+        stated = parse_json(facts)
+    except ValueError as error:
+        raise ValueError(f"{file}: its metadata are no JSON ({in_one_line(error)}); save it again") from None
+    version = stated.get("format_version") if isinstance(stated, dict) else None
+    if version != _FORMAT_VERSION:
+        raise ValueError(f"{file}: format {version}, expected {_FORMAT_VERSION}; save it again")
+    classes, rate = stated.get("classes"), stated.get("frames_per_s")
+    if not isinstance(classes, list) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise ValueError(f"{file}: its metadata name no classes or no rate; save it again")
+    return tuple(map(str, classes)), float(rate)
 
 
 def _found(file: Path, row: dict[str, Any], *, num_classes: int) -> Found:
     count = len(row["boxes"])
     embeddings = row["embeddings"]
+    if any(
+        None in cells for cells in (row["boxes"], row["scores"], row["labels"], embeddings or (), row["motion"] or ())
+    ):
+        raise ValueError(f"{file}: frame {row['frame']} has an entry without a value; save it again")
     if {len(row["scores"]), len(row["labels"]), count if embeddings is None else len(embeddings)} != {count}:
         raise ValueError(f"{file}: frame {row['frame']} has {count} boxes and other numbers of the rest; save it again")
     labels = np.array(row["labels"], dtype=np.int64)
@@ -222,33 +230,26 @@ def _by_frame(
     frames: NDArray[Any],
     mot_boxes: NDArray[np.float64],
     scores: NDArray[np.float64],
-    embeddings: NDArray[np.float64] | None,
+    embeddings: NDArray[np.float64],
     classes: Sequence[str],
     frames_per_s: float,
 ) -> Findings:
     """Rows of one table as findings of every frame up to the last; embeddings are brought to length 1."""
     boxes = corners_of(mot_boxes)
-    if embeddings is not None and embeddings.shape[1]:
-        embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    has_embeddings = embeddings.shape[1] > 0
     numbers = list(range(1, int(frames.max(initial=0)) + 1))
     order = np.argsort(frames, kind="stable")
-    ends = np.searchsorted(frames[order], numbers, side="right")
-    found = (
-        [
+    starts, ends = (np.searchsorted(frames[order], numbers, side) for side in ("left", "right"))
+    found = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        rows = order[start:end]
+        labels = np.zeros(len(rows), dtype=np.int64)
+        found.append(
             Found(
-                FrameDetections(
-                    boxes[rows],
-                    scores[rows],
-                    np.zeros(len(rows), dtype=np.int64),
-                    embeddings[rows] if embeddings is not None and embeddings.shape[1] else None,
-                ),
-                None,
+                FrameDetections(boxes[rows], scores[rows], labels, embeddings[rows] if has_embeddings else None), None
             )
-            for rows in np.split(order, ends[:-1])
-        ]
-        if numbers
-        else []
-    )
+        )
     return Findings(tuple(classes[:1]), frames_per_s, numbers, found)
 
 

@@ -1,7 +1,7 @@
 """Where tracks go: MOTChallenge text, JSON lines, parquet, annotated video, pictures of each track.
 
-A file has its name once it is whole: until it is closed it is written beside, as `.part`. Closing it early, as after Ctrl-C,
-gives a whole file of the frames so far. None grows in memory with the length of the footage.
+Closing a file early, as after Ctrl-C, gives a whole file of the frames so far. None grows in memory with the length of the
+footage.
 
 Letters: M tracks in a frame, H and W height and width in pixels.
 """
@@ -9,11 +9,10 @@ Letters: M tracks in a frame, H and W height and width in pixels.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from accel_det.metrics.mot_files import MotBoxes, boxes_of, boxes_text
@@ -21,8 +20,9 @@ from accel_det.opencv import cv2_module, without_chatter
 from accel_det.tracking.frames import FrameTracks
 from accel_det.video.annotate import Annotator
 from accel_det.video.footage import VideoFrame, require_pixels
+from accel_det.video.part_files import TableFile, TextFile, beside
 
-_ROWS_PER_GROUP = 16_384
+_ROWS_AT_ONCE = 16_384
 _FOURCC = {".mp4": "mp4v", ".webm": "VP80"}
 _TABLE = pa.schema(
     [
@@ -53,7 +53,7 @@ class MotText:
     """MOTChallenge's results format: a line per track and frame, pixels and frames counted from 1."""
 
     def __init__(self, file: Path) -> None:
-        self._file = _TextFile(file)
+        self._file = TextFile(file)
 
     def write(self, frame: VideoFrame, tracks: FrameTracks) -> None:
         frames = np.full(len(tracks.ids), frame.number, dtype=np.int64)
@@ -67,7 +67,7 @@ class JsonLines:
     """A line of JSON per frame, also where nothing is tracked: frame, time_s, and tracks with id, class, score, box_xyxy."""
 
     def __init__(self, file: Path, *, classes: Sequence[str], frames_per_s: float) -> None:
-        self._file = _TextFile(file)
+        self._file = TextFile(file)
         self._classes, self._frames_per_s = tuple(classes), frames_per_s
 
     def write(self, frame: VideoFrame, tracks: FrameTracks) -> None:
@@ -91,32 +91,19 @@ class ParquetTable:
     """A row per track and frame: frame, time_s, track, class, score, x1, y1, x2, y2 in pixels of the frame."""
 
     def __init__(self, file: Path, *, classes: Sequence[str], frames_per_s: float) -> None:
-        self._file, self._beside = file, _beside(file)
+        self._file = TableFile(file, _TABLE, rows_at_once=_ROWS_AT_ONCE)
         self._classes, self._frames_per_s = tuple(classes), frames_per_s
-        self._writer = pq.ParquetWriter(self._beside, _TABLE)
-        self._rows: list[tuple[object, ...]] = []
 
     def write(self, frame: VideoFrame, tracks: FrameTracks) -> None:
         moment = time_s(frame, self._frames_per_s)
-        self._rows += [
+        rows = (
             (frame.number, moment, identity, self._classes[label], score, *box)
             for identity, label, score, box in _rows(tracks)
-        ]
-        if len(self._rows) >= _ROWS_PER_GROUP:
-            self._flush()
+        )
+        self._file.write([dict(zip(_TABLE.names, row, strict=True)) for row in rows])
 
     def close(self) -> None:
-        self._flush()
-        self._writer.close()
-        self._beside.replace(self._file)
-
-    def _flush(self) -> None:
-        if self._rows:
-            columns = [
-                pa.array(column, kind.type) for column, kind in zip(zip(*self._rows, strict=True), _TABLE, strict=True)
-            ]
-            self._writer.write_table(pa.table(columns, schema=_TABLE))
-            self._rows = []
+        self._file.close()
 
 
 class AnnotatedVideo:
@@ -127,7 +114,7 @@ class AnnotatedVideo:
     """
 
     def __init__(self, file: Path, *, annotator: Annotator, frames_per_s: float) -> None:
-        self._file, self._beside = file, _beside(file)
+        self._file, self._beside = file, beside(file)
         self._annotator, self._frames_per_s = annotator, frames_per_s
         self._size = (0, 0)
         self._writer: Any = None
@@ -206,24 +193,3 @@ class _Row(NamedTuple):
 def _rows(tracks: FrameTracks) -> list[_Row]:
     columns = (tracks.ids.tolist(), tracks.labels.tolist(), tracks.scores.tolist(), tracks.boxes.tolist())
     return [_Row(*row) for row in zip(*columns, strict=True)]
-
-
-class _TextFile:
-    """Lines into a file that has its name once it is closed."""
-
-    def __init__(self, file: Path) -> None:
-        self._file, self._beside = file, _beside(file)
-        self._stream: IO[str] = self._beside.open("w", encoding="utf-8", newline="")
-
-    def write(self, text: str) -> None:
-        self._stream.write(text)
-
-    def close(self) -> None:
-        self._stream.close()
-        self._beside.replace(self._file)
-
-
-def _beside(file: Path) -> Path:
-    """The name until it is whole; with the suffix at its end, by which OpenCV knows the container."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file.with_name(f".{file.stem}.part{file.suffix}")

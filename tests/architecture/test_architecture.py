@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "metrics": frozenset({"types"}),
     "models": frozenset({"boxes", "types", "draws"}),
     "tracking": frozenset({"boxes", "types", "opencv"}),
-    "video": frozenset({"data.decode", "metrics.mot_files", "opencv", "report.pictures", "tracking"}),
+    "video": frozenset({"data.decode", "data.lines", "metrics.mot_files", "opencv", "report.pictures", "tracking"}),
     "tasks": frozenset({"data", "metrics", "types", "boxes"}),
     "engine": frozenset({"config", "tasks.base", "types", "draws"}),
     "report": frozenset({"boxes", "types", "draws"}),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from footage_cases import HEIGHT, WIDTH, frame, number_of, numbered, tracks
@@ -185,6 +186,47 @@ def test_files_that_hold_no_detections_are_refused_by_name(
         (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=message):
         read_findings(tmp_path / name)
+
+
+def test_a_saved_file_whose_cells_or_metadata_are_spoiled_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "walk.parquet"
+    writer = FindingsWriter(file, classes=CLASSES, frames_per_s=4.0)
+    for number in (1, 2):
+        writer.write(number, found(number, count=2, length=3, moved=True))
+    writer.close()
+    whole = pq.read_table(file)
+    key = b"accel_det.findings"
+
+    def written(column: str, values: list[object]) -> None:
+        place = whole.schema.get_field_index(column)
+        pq.write_table(
+            whole.set_column(place, whole.schema.field(column), pa.array(values, whole.schema.field(column).type)), file
+        )
+
+    boxes = whole["boxes"].to_pylist()
+    cases: list[tuple[str, list[object], str]] = [
+        ("boxes", [boxes[0], None], "column boxes has rows without a value"),
+        ("boxes", [boxes[0], [boxes[1][0], None]], "frame 2 has an entry without a value"),
+        ("scores", [[0.5, 0.5], [0.5]], "frame 2 has 2 boxes and other numbers of the rest"),
+        ("labels", [[0, 1], [0, 2]], "frame 2 has a label outside of the 2 classes"),
+        ("frame", [2, 1], "frame 1 comes after a later one"),
+        ("embeddings", [[[1.0], [1.0]], [[1.0], [1.0, 2.0]]], "frame 2 has embeddings of several lengths"),
+    ]
+    for column, values, message in cases:
+        written(column, values)
+        with pytest.raises(ValueError, match=rf"walk\.parquet: {message}"):
+            read_findings(file)
+    for facts, message in (
+        (b"{", "its metadata are no JSON"),
+        (b'{"format_version": 9}', "format 9, expected 1"),
+        (b'{"format_version": 1, "classes": ["a"], "frames_per_s": 0}', "its metadata name no classes or no rate"),
+    ):
+        pq.write_table(whole.replace_schema_metadata({key: facts}), file)
+        with pytest.raises(ValueError, match=rf"walk\.parquet: {message}"):
+            read_findings(file)
+    pq.write_table(whole.rename_columns([*whole.column_names[:-1], "moved"]), file)
+    with pytest.raises(ValueError, match=r"walk\.parquet: holds no findings of frames"):
+        read_findings(file)
 
 
 def test_arrays_of_another_shape_or_without_numbers_are_refused(tmp_path: Path) -> None:
