@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -167,7 +167,7 @@ def _track_one(
     expected = None if one.footage.num_frames is None else -(-one.footage.num_frames // options.every)
     expected = min(filter(None, (expected, options.frames)), default=0)
     voice = _Progress(one.footage.name, expected, to_stderr=options.json)
-    with ExitStack() as opened:
+    with _said_of(one.footage.name), ExitStack() as opened:
         sinks = [_sink(file, kind, one, classes) for file, kind in zip(files, options.write, strict=True)]
         save = None
         if options.save is not None:
@@ -208,6 +208,15 @@ def _sink(file: Path, kind: str, one: Input, classes: Sequence[str]) -> Sink:
         return TrackPictures(file, frames_per_s=rate)
     annotator = Annotator(classes=classes, trail_frames=max(2, round(_TRAIL_S * rate)))
     return AnnotatedVideo(file, annotator=annotator, frames_per_s=rate)
+
+
+@contextmanager
+def _said_of(name: str) -> Iterator[None]:
+    """An error tells which footage it is about: the tracker knows frame and row alone."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _until(frames: Iterable[VideoFrame], stop: StopRequest, *, most: int | None) -> Iterator[VideoFrame]:

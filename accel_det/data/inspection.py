@@ -5,8 +5,6 @@ Letters: I images.
 
 import hashlib
 import multiprocessing
-import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
@@ -24,6 +22,7 @@ from accel_det.data.near_duplicates import Hashes, Twins, find_twins, perceptual
 from accel_det.data.progress import shown
 from accel_det.data.records import DetectionTable
 from accel_det.data.resize import resize
+from accel_det.data.street.parallel import cores
 
 _OF_A_TASK = 32
 _WORTH_A_PROCESS = 128
@@ -85,7 +84,7 @@ def _look_at_all(table: DetectionTable) -> pa.Table:
 
 
 def _looks(table: DetectionTable) -> Iterator[_Seen]:
-    processes = min(_cores(), len(table) // _WORTH_A_PROCESS)
+    processes = min(cores(), len(table) // _WORTH_A_PROCESS)
     if processes < 2 or table.streamed is not None:
         yield from (_look(table, index) for index in range(len(table)))
         return
@@ -139,7 +138,3 @@ def _state(path: str) -> str:
     except OSError:
         return "missing"
     return f"{state.st_size} {state.st_mtime_ns}"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

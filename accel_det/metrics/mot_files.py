@@ -247,7 +247,7 @@ def read_sequence_info(file: Path) -> SequenceInfo:
         if value is None or not 0 < value <= most or (whole and value != int(value)):
             kind = "a whole number" if whole else "a number"
             raise ValueError(
-                f"{file}: {key} is {section[key]!r}, expected {kind} above 0 and up to {most:.15g}; correct it"
+                f"{file}: {key} is {section[key][:40]!r}, expected {kind} above 0 and up to {most:.15g}; correct it"
             )
         return value
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+_MOST_SHOWN = 60  # letters of what somebody wrote
+
 SettingValue = bool | int | float | str | None
 
 
@@ -124,7 +126,7 @@ class TrackerSettings:
     def _expect(self, name: str, expected: str, holds: Callable[[Any], bool]) -> None:
         value = getattr(self, name)
         if value is not None and not holds(value):
-            raise ValueError(f"{name}: expected {expected}, got {value!r}")
+            raise ValueError(f"{name}: expected {expected}, got {_shown(value)}")
 
     def _expect_combinations(self) -> None:
         if self.low_confidence is not None and self.low_confidence >= self.min_confidence:
@@ -195,15 +197,22 @@ def settings_from(values: Mapping[str, SettingValue], preset: str = "deepsort") 
     """
     if preset not in PRESETS:
         raise ValueError(
-            f"there is no preset `{preset}` of the tracker{_hint(preset, PRESETS)} (known: {', '.join(PRESETS)})"
+            f"there is no preset `{preset[:_MOST_SHOWN]}` of the tracker{_hint(preset, PRESETS)} (known: {', '.join(PRESETS)})"
         )
     kinds = get_type_hints(TrackerSettings)
     for name, value in values.items():
         if name not in kinds:
-            raise ValueError(f"the tracker has no setting `{name}`{_hint(name, kinds)} (known: {', '.join(kinds)})")
+            raise ValueError(
+                f"the tracker has no setting `{name[:_MOST_SHOWN]}`{_hint(name, kinds)} (known: {', '.join(kinds)})"
+            )
         if not _fits(value, kinds[name]):
-            raise ValueError(f"{name}: expected {_kind_text(kinds[name])}, got {value!r}")
+            raise ValueError(f"{name}: expected {_kind_text(kinds[name])}, got {_shown(value)}")
     return dataclasses.replace(PRESETS[preset], **dict[str, Any](values))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _hint(name: str, known: Mapping[str, object]) -> str:

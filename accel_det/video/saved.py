@@ -8,6 +8,7 @@ class names and the rate are in the file's metadata.
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from accel_det.data.lines import in_one_line, parse_json
-from accel_det.metrics.mot_files import corners_of, read_detections
+from accel_det.metrics.mot_files import MOST_FRAMES, corners_of, read_detections
 from accel_det.tracking.frames import FrameDetections
 from accel_det.video.footage import VideoFrame
 from accel_det.video.part_files import TableFile
@@ -50,6 +51,9 @@ class Found(NamedTuple):
     motion: NDArray[np.float64] | None
 
 
+_NOTHING = Found(FrameDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64), None), None)
+
+
 class Findings(NamedTuple):
     """What a file says of all frames.
 
@@ -62,7 +66,7 @@ class Findings(NamedTuple):
 
     classes: tuple[str, ...]
     frames_per_s: float
-    numbers: list[int]
+    numbers: Sequence[int]
     found: list[Found]
 
     @property
@@ -98,10 +102,11 @@ class SavedFinder:
     """Answers from a file what was found in frames; a frame that it does not have was empty."""
 
     def __init__(self, findings: Findings) -> None:
-        self._by_number = dict(zip(findings.numbers, findings.found, strict=True))
+        by_frame = zip(findings.numbers, findings.found, strict=True)
+        self._by_number = {number: found for number, found in by_frame if found is not _NOTHING}
 
     def find(self, frames: Sequence[VideoFrame]) -> list[Found]:
-        return [self._by_number.get(frame.number, _nothing()) for frame in frames]
+        return [self._by_number.get(frame.number, _NOTHING) for frame in frames]
 
 
 class SavedFootage:
@@ -207,22 +212,28 @@ def _matrix(file: Path, frame: int, embeddings: list[list[float]]) -> NDArray[np
 
 def _read_npy(file: Path) -> NDArray[np.float64]:
     try:
-        rows = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{file}: no .npy file of numbers ({str(error).splitlines()[0]})") from None
+        with warnings.catch_warnings(action="ignore"):
+            # Mapped, for a header may promise more than any memory has; the file is asked whether it is so.
+            rows = np.load(file, allow_pickle=False, mmap_mode="r")
+    except Exception as error:  # numpy evaluates the header as Python does, and raises whatever comes of it
+        raise ValueError(f"{file}: no .npy file of numbers ({in_one_line(error)})") from None
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] < 10 or rows.dtype.kind not in "fiu":
         shape = getattr(rows, "shape", "several arrays")
         raise ValueError(
             f"{file}: {shape}, expected a row per detection: the 10 columns of det.txt, then the embedding"
         )
-    rows = rows.astype(np.float64)
-    if not np.isfinite(rows[:, :7]).all():
-        row = int(np.flatnonzero(~np.isfinite(rows[:, :7]).all(axis=1))[0])
+    with np.errstate(over="ignore"):
+        rows = rows.astype(np.float64)
+    rows[:, 7:10] = -1  # they say nothing here
+    if not np.isfinite(rows).all():
+        row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
         raise ValueError(
-            f"{file}: row {row} has a value that is no number; expected frame, id, left, top, width, height, score"
+            f"{file}: row {row} has a value that is no number; expected frame, id, left, top, width, height, score, then the "
+            "embedding"
         )
-    if len(rows) and rows[:, 0].min() < 1:
-        raise ValueError(f"{file}: frame {rows[:, 0].min():g}, expected frames from 1")
+    wrong = rows[(rows[:, 0] < 1) | (rows[:, 0] > MOST_FRAMES) | (rows[:, 0] % 1 != 0), 0]
+    if len(wrong):
+        raise ValueError(f"{file}: frame {wrong[0]:g}, expected whole numbers from 1 to {MOST_FRAMES}")
     return rows
 
 
@@ -236,23 +247,15 @@ def _by_frame(
 ) -> Findings:
     """Rows of one table as findings of every frame up to the last; embeddings are brought to length 1."""
     boxes = corners_of(mot_boxes)
-    embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    with np.errstate(over="ignore"):
+        embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     has_embeddings = embeddings.shape[1] > 0
-    numbers = list(range(1, int(frames.max(initial=0)) + 1))
+    numbers = range(1, int(frames.max(initial=0)) + 1)
+    found = [_NOTHING] * len(numbers)
     order = np.argsort(frames, kind="stable")
-    starts, ends = (np.searchsorted(frames[order], numbers, side) for side in ("left", "right"))
-    found = []
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        rows = order[start:end]
+    seen, starts = np.unique(frames[order], return_index=True)
+    for number, rows in zip(seen.tolist(), np.split(order, starts[1:]), strict=True):
         labels = np.zeros(len(rows), dtype=np.int64)
-        found.append(
-            Found(
-                FrameDetections(boxes[rows], scores[rows], labels, embeddings[rows] if has_embeddings else None), None
-            )
-        )
+        detections = FrameDetections(boxes[rows], scores[rows], labels, embeddings[rows] if has_embeddings else None)
+        found[int(number) - 1] = Found(detections, None)
     return Findings(tuple(classes[:1]), frames_per_s, numbers, found)
-
-
-def _nothing() -> Found:
-    none = np.zeros(0)
-    return Found(FrameDetections(np.zeros((0, 4)), none, none.astype(np.int64), None), None)

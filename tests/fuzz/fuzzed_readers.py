@@ -8,6 +8,7 @@ import numpy as np
 from damage import BYTES, JSON, PNG, TEXT, XML, Mutation
 from small_sets import HEIGHT, WIDTH, assert_sound_identities, png
 
+from accel_det.cli.tracker_settings import read_settings
 from accel_det.config.load import load_config
 from accel_det.data.clean import CleanSplit, clean
 from accel_det.data.decode import decode, image_size
@@ -29,6 +30,11 @@ from accel_det.data.formats.raw import RawSplit
 from accel_det.data.identity_sources import open_identities
 from accel_det.data.proposals import read_proposals
 from accel_det.data.sources import SetSpec
+from accel_det.metrics.mot import mot_counts, mot_scores
+from accel_det.metrics.mot_files import MotBoxes, read_sequence_info, read_truth
+from accel_det.tracking.settings import settings_from
+from accel_det.tracking.tracker import Tracker
+from accel_det.video.saved import read_findings
 
 
 class Reader(NamedTuple):
@@ -119,6 +125,37 @@ def _proposals(folder: Path) -> Sequence[Defect]:
     return []
 
 
+def _mot_truth(folder: Path) -> Sequence[Defect]:
+    truth = read_truth(folder / "gt.txt")
+    assert (truth.frames >= 1).all() and np.isfinite(truth.boxes).all() and (truth.boxes[:, 2:] >= 0).all()
+    scores = mot_scores([mot_counts(truth, MotBoxes(truth.frames, truth.ids, truth.boxes, np.ones(len(truth.ids))))])
+    assert all(np.isfinite(score) for score in scores.values())
+    return []
+
+
+def _sequence_info(folder: Path) -> Sequence[Defect]:
+    info = read_sequence_info(folder / "seqinfo.ini")
+    assert info.num_frames >= 1 and 0 < info.frame_rate < np.inf and info.width_px >= 1 and info.height_px >= 1
+    return []
+
+
+def _findings(folder: Path) -> Sequence[Defect]:
+    """What was found before, tracked again, without what the tracker refuses."""
+    (file,) = folder.glob("found.*")
+    findings = read_findings(file)
+    assert findings.numbers == sorted(set(findings.numbers))
+    tracker = Tracker(settings_from({"on_bad_box": "skip", "max_cosine_distance": None}))
+    for found in findings.found[:50]:
+        tracks = tracker.update(found.detections, motion=found.motion)
+        assert np.isfinite(tracks.boxes).all() and (tracks.labels < len(findings.classes)).all()
+    return []
+
+
+def _tracker_settings(folder: Path) -> Sequence[Defect]:
+    read_settings(None, folder / "tracker.yaml", [])
+    return []
+
+
 def _configuration(folder: Path) -> Sequence[Defect]:
     load_config(folder / "run.yaml")
     return []
@@ -155,6 +192,12 @@ READERS: dict[str, Reader] = {
     "regions in parquet": Reader(BYTES, _proposals),
     "regions in MATLAB": Reader(BYTES, _proposals),
     "configuration": Reader(TEXT, _configuration),
+    "truth of tracks": Reader(TEXT, _mot_truth),
+    "seqinfo": Reader(TEXT, _sequence_info),
+    "found in text": Reader(TEXT, _findings),
+    "found in parquet": Reader(BYTES, _findings),
+    "found in npy": Reader(BYTES, _findings),
+    "settings of a tracker": Reader(TEXT, _tracker_settings),
     "JPEG": Reader(BYTES, _image),
     "PNG": Reader(PNG, _image),
     "WebP": Reader(BYTES, _image),

@@ -3,6 +3,8 @@
 import io
 import json
 import tarfile
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,9 @@ import scipy.io
 from PIL import Image
 from pyarrow import parquet
 from small_sets import Files, png
+
+from accel_det.tracking.frames import FrameDetections
+from accel_det.video.saved import FindingsWriter, Found
 
 IMAGES = {"images/a.png": png(1), "images/b.png": png(2)}
 XML_TEXT = (
@@ -83,6 +88,27 @@ def _regions() -> bytes:
     boxes = [[[1.0, 2.0, 11.0, 14.0]], [[0.0, 0.0, 5.0, 5.0]]]
     parquet.write_table(pa.table({"name": ["a", "b"], "boxes": boxes, "scores": [[0.5], [0.25]]}), file)
     return file.getvalue()
+
+
+def _findings() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "found.parquet"
+        writer = FindingsWriter(file, classes=["person"], frames_per_s=10.0)
+        for number in (1, 2):
+            boxes = np.array([[10.0, 10, 20, 30], [30.0, 10, 40, 30]])
+            detections = FrameDetections(boxes + number, np.full(2, 0.9), np.zeros(2, np.int64), np.eye(2))
+            writer.write(number, Found(detections, np.eye(2, 3)))
+        writer.close()
+        return file.read_bytes()
+
+
+def _npy() -> bytes:
+    target = io.BytesIO()
+    np.save(
+        target,
+        np.array([[1.0, -1, 10, 20, 10, 20, 0.9, -1, -1, -1, 1, 0], [2, -1, 12, 20, 10, 20, 0.8, -1, -1, -1, 0, 1]]),
+    )
+    return target.getvalue()
 
 
 def _encoded(kind: str, **options: object) -> bytes:
@@ -197,6 +223,16 @@ INPUTS: dict[str, Files] = {
     "regions in parquet": {"r.parquet": _regions()},
     "regions in MATLAB": {"r.mat": _mat(**CELLS)},
     "configuration": {"run.yaml": CONFIGURATION},
+    "truth of tracks": {"gt.txt": "1,1,10,20,10,20,1,1,1\n1,2,30,20,10,20,0,7,0.5\n2,1,12,20,10,20,1,1,1\n"},
+    "seqinfo": {
+        "seqinfo.ini": "[Sequence]\nname=S\nimDir=img1\nframeRate=10\nseqLength=2\nimWidth=64\nimHeight=48\nimExt=.jpg\n"
+    },
+    "found in text": {"found.txt": "1,-1,10,20,10,20,0.9,-1,-1,-1\n3,-1,12,20,10,20,0.8,-1,-1,-1\n"},
+    "found in parquet": {"found.parquet": _findings()},
+    "found in npy": {"found.npy": _npy()},
+    "settings of a tracker": {
+        "tracker.yaml": "preset: deepsort\nmax_age: 40\nmax_cosine_distance: none\ngate: position\n"
+    },
     "JPEG": {"a.jpg": _exif()},
     "PNG": {"a.png": png(1)},
     "WebP": {"a.webp": _encoded("WEBP")},

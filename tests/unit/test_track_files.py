@@ -1,6 +1,7 @@
 """Where tracks go, and what was found as a file."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -156,12 +157,24 @@ def test_detections_of_motchallenge_and_of_deep_sort_say_the_same(tmp_path: Path
     text = read_findings(tmp_path / "det.txt", classes=("person",), frames_per_s=2.0)
     table = read_findings(tmp_path / "walk.npy", classes=("person",), frames_per_s=2.0)
     for read in (text, table):
-        assert (read.classes, read.frames_per_s, read.numbers) == (("person",), 2.0, [1, 2, 3])
+        assert (read.classes, read.frames_per_s, list(read.numbers)) == (("person",), 2.0, [1, 2, 3])
         assert [len(one.detections.boxes) for one in read.found] == [1, 0, 1]
         assert read.found[0].detections.boxes.tolist() == [[10, 12, 30, 40]]
         assert read.found[2].detections.scores.tolist() == [0.25]
     assert text.found[0].detections.embeddings is None
     assert table.found[0].detections.embeddings.tolist() == [[0.6, 0.8]]
+
+
+def test_a_single_detection_in_a_late_frame_takes_no_memory_for_those_before(tmp_path: Path) -> None:
+    (tmp_path / "det.txt").write_text("3000000,-1,11,13,20,28,0.5,-1,-1,-1\n")
+    tracemalloc.start()
+    read = read_findings(tmp_path / "det.txt")
+    finder = SavedFinder(read)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(read.numbers) == len(read.found) == 3_000_000
+    assert [len(one.detections.boxes) for one in finder.find([frame(1), VideoFrame(3_000_000, None)])] == [0, 1]
+    assert peak < 9 * 3_000_000, "a pointer for each frame, and no more"
 
 
 def test_frames_that_a_file_does_not_have_are_empty(tmp_path: Path) -> None:
@@ -240,5 +253,5 @@ def test_arrays_of_another_shape_or_without_numbers_are_refused(tmp_path: Path) 
         read_findings(tmp_path / "nan.npy")
     rows[1] = 0
     np.save(tmp_path / "zero.npy", rows)
-    with pytest.raises(ValueError, match=r"zero\.npy: frame 0, expected frames from 1"):
+    with pytest.raises(ValueError, match=r"zero\.npy: frame 0, expected whole numbers from 1"):
         read_findings(tmp_path / "zero.npy")

@@ -26,7 +26,7 @@ def in_order(evaluate: Callable[[int], ResultT], count: int, *, workers: int | N
         evaluate: pure; it must not use torch or pyarrow, whose threads a forked process lacks.
         workers: how many processes; None: one per core.
     """
-    wanted = min(workers or _cores(), _MOST_WORKERS, count // _WORTH_A_PROCESS)
+    wanted = min(workers or cores(), _MOST_WORKERS, count // _WORTH_A_PROCESS)
     if wanted < 2 or sys.platform != "linux" or multiprocessing.current_process().daemon:
         yield from map(evaluate, range(count))
         return
@@ -78,5 +78,6 @@ def _work(evaluate: Callable[[int], object], indices: range, sender: Connection,
         os._exit(1)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
