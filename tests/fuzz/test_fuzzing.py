@@ -23,7 +23,7 @@ def swept(*words: str) -> dict[str, dict[str, Any]]:
     command = [sys.executable, str(HERE / "sweep.py"), *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, errors="replace")
     verdicts = [json.loads(line) for line in done.stdout.splitlines()]
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1) or "Traceback" in done.stderr:
         raise AssertionError(
             f"the sweep ended with {done.returncode} behind reader {len(verdicts)}: {done.stderr[-3000:]}"
         )

@@ -4,22 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
+from street_config import write_street_config
 
 from accel_det.cli import check, convert
 from accel_det.cli.failures import BAD_INPUT, DONE, guarded
-
-CONFIG = {
-    "name": "tiny",
-    "model": {"name": "yolov5n"},
-    "data": {
-        "sets": {"street": {"format": "street", "parameters": {"seed": 5, "images": 6, "height": 64, "width": 96}}},
-        "train": "street:train",
-        "val": "street:val",
-        "resize": {"size_px": 64},
-    },
-    "train": {"steps": 1},
-}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +21,7 @@ def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """The folder that commands run in, with a configuration, and a folder `full` of somebody else's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
+    write_street_config(tmp_path / "tiny.yaml")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     return tmp_path

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fake_hub import FakeHub, Fault
+from street_config import write_street_config
 
 from accel_det.cli import prepare
 from accel_det.cli.failures import BAD_INPUT, DONE, HUB_FAILED, guarded
@@ -20,17 +21,6 @@ from accel_det.publish.prepared import push_prepared
 
 REPO = "ada/street"
 TOKEN = "hf_" + "Planted0" * 5
-CONFIG = {
-    "name": "tiny",
-    "model": {"name": "yolov5n"},
-    "data": {
-        "sets": {"street": {"format": "street", "parameters": {"seed": 5, "images": 6, "height": 64, "width": 96}}},
-        "train": "street:train",
-        "val": "street:val",
-        "resize": {"size_px": 64},
-    },
-    "train": {"steps": 1},
-}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +36,7 @@ def hub(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no_token"))
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
+    write_street_config(tmp_path / "tiny.yaml")
     with FakeHub(token=TOKEN) as running:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", running.address)
         yield running

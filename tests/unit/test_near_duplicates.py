@@ -191,7 +191,7 @@ def test_several_processes_see_what_one_sees_also_of_files_that_cannot_be_used(
     train, _ = open_split({"set": spec}, "set:train")
     alone = inspect(train)
     monkeypatch.setattr(inspection, "_WORTH_A_PROCESS", 20)
-    monkeypatch.setattr(inspection, "_cores", lambda: 3)
+    monkeypatch.setattr(inspection, "cores", lambda: 3)
     together = inspect(train)
     assert together.faults == alone.faults and list(alone.faults) == [66] and "66.png" in alone.faults[66]
     assert together.hashes.tolist() == alone.hashes.tolist()
