@@ -30,14 +30,25 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--images", type=int, default=12, help="number of scenes; 12")
     parser.add_argument("--frames", type=int, help="footage of so many frames, ten a second, instead of scenes")
     parser.add_argument("--camera", type=int, default=0, help="number of the camera that takes the footage; 0")
+    parser.add_argument(
+        "--footages", type=int, help="as many footages in folders by number, each of the next seed"
+    )
     parser.add_argument("--sidewalk", action="store_true", help="footage of the people of a sidewalk, from near")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another street")
     parser.add_argument("--height", type=int, default=240, help="pixels")
     parser.add_argument("--width", type=int, default=320, help="pixels")
     options = parser.parse_args(list(arguments))
-    options.folder.mkdir(parents=True, exist_ok=True)
+    for key in ("frames", "footages"):
+        if (value := getattr(options, key)) is not None and value < 1:
+            raise ValueError(f"--{key} is {value}, expected at least 1")
+    if options.footages is not None and options.frames is None:
+        raise ValueError("--footages needs --frames, the frames of each")
     if options.frames is not None:
-        return _write_footage(options)
+        for number in range(options.footages or 1):
+            folder = options.folder if options.footages is None else options.folder / f"{number:03d}"
+            _write_footage(folder, options, seed=options.seed + number)
+        return DONE
+    options.folder.mkdir(parents=True, exist_ok=True)
     truth = {}
     for index in range(options.images):
         scene = street.scene(options.seed, index, height=options.height, width=options.width)
@@ -52,11 +63,9 @@ def run(arguments: Sequence[str]) -> int:
     return DONE
 
 
-def _write_footage(options: argparse.Namespace) -> int:
-    if options.frames < 1:
-        raise ValueError(f"--frames is {options.frames}, expected at least 1")
+def _write_footage(folder: Path, options: argparse.Namespace, *, seed: int) -> None:
     scenes = street.sequence(
-        options.seed,
+        seed,
         frames=options.frames,
         camera=options.camera,
         height=options.height,
@@ -64,21 +73,20 @@ def _write_footage(options: argparse.Namespace) -> int:
         frames_per_s=_FRAMES_PER_S,
         sidewalk=options.sidewalk,
     )
-    (options.folder / "img1").mkdir(exist_ok=True)
+    (folder / "img1").mkdir(parents=True, exist_ok=True)
     seen: list[street.Scene] = []
     for frame, scene in enumerate(shown(scenes, total=options.frames, what="frames"), start=1):
-        Image.fromarray(scene.image).save(options.folder / "img1" / f"{frame:06d}.jpg", quality=95)
+        Image.fromarray(scene.image).save(folder / "img1" / f"{frame:06d}.jpg", quality=95)
         seen.append(scene._replace(image=_NO_IMAGE))
     truth = _truth(seen)
-    write_truth(options.folder / "gt" / "gt.txt", truth)
-    (options.folder / "seqinfo.ini").write_text(
-        f"[Sequence]\nname={options.folder.resolve().name}\nimDir=img1\nframeRate={_FRAMES_PER_S}\n"
+    write_truth(folder / "gt" / "gt.txt", truth)
+    (folder / "seqinfo.ini").write_text(
+        f"[Sequence]\nname={folder.resolve().name}\nimDir=img1\nframeRate={_FRAMES_PER_S}\n"
         f"seqLength={options.frames}\nimWidth={options.width}\nimHeight={options.height}\nimExt=.jpg\n",
         encoding="utf-8",
     )
     people = len(np.unique(truth.ids[truth.counted & (truth.classes == _MOT_CLASSES[0])]))
-    Console(speaks=True).say(f"{options.frames} frames with {people} people: {options.folder}")
-    return DONE
+    Console(speaks=True).say(f"{options.frames} frames with {people} people: {folder}")
 
 
 def _truth(scenes: Sequence[street.Scene]) -> MotTruth:

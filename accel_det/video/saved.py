@@ -254,7 +254,7 @@ def _by_frame(
     found = [_NOTHING] * len(numbers)
     order = np.argsort(frames, kind="stable")
     seen, starts = np.unique(frames[order], return_index=True)
-    for number, rows in zip(seen.tolist(), np.split(order, starts[1:]), strict=True):
+    for number, rows in zip(seen.tolist(), np.split(order, starts)[1:], strict=True):
         labels = np.zeros(len(rows), dtype=np.int64)
         detections = FrameDetections(boxes[rows], scores[rows], labels, embeddings[rows] if has_embeddings else None)
         found[int(number) - 1] = Found(detections, None)

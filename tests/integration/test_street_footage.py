@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from accel_det.cli import street
@@ -45,5 +46,15 @@ def test_the_sidewalk_shows_people_larger_than_the_street(tmp_path: Path) -> Non
         assert picture.size == (160, 120)
 
 
-def test_no_frames_are_refused(tmp_path: Path) -> None:
-    assert guarded(street.run, [str(tmp_path / "walk"), "--frames", "0"]) == BAD_INPUT
+def test_several_footages_are_those_of_the_seeds_that_follow(tmp_path: Path) -> None:
+    assert guarded(street.run, [str(tmp_path / "many"), *SIZE, "--footages", "3"]) == DONE
+    assert guarded(street.run, [str(tmp_path / "last"), *SIZE, "--seed", "5"]) == DONE
+    assert sorted(folder.name for folder in (tmp_path / "many").iterdir()) == ["000", "001", "002"]
+    truths = [(folder / "gt" / "gt.txt").read_bytes() for folder in sorted((tmp_path / "many").iterdir())]
+    assert len(set(truths)) == 3 and truths[2] == (tmp_path / "last" / "gt" / "gt.txt").read_bytes()
+
+
+@pytest.mark.parametrize("words", [["--frames", "0"], ["--frames", "5", "--footages", "0"], ["--footages", "2"]])
+def test_no_footage_and_no_frames_are_refused(words: list[str], tmp_path: Path) -> None:
+    assert guarded(street.run, [str(tmp_path / "walk"), *words]) == BAD_INPUT
+    assert not (tmp_path / "walk").exists()

@@ -165,6 +165,12 @@ def test_detections_of_motchallenge_and_of_deep_sort_say_the_same(tmp_path: Path
     assert table.found[0].detections.embeddings.tolist() == [[0.6, 0.8]]
 
 
+def test_a_file_of_text_without_a_row_is_footage_where_nothing_was_found(tmp_path: Path) -> None:
+    (tmp_path / "det.txt").write_text("")
+    read = read_findings(tmp_path / "det.txt")
+    assert (list(read.numbers), read.found) == ([], [])
+
+
 def test_a_single_detection_in_a_late_frame_takes_no_memory_for_those_before(tmp_path: Path) -> None:
     (tmp_path / "det.txt").write_text("3000000,-1,11,13,20,28,0.5,-1,-1,-1\n")
     tracemalloc.start()
