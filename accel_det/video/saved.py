@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from accel_det.data.lines import in_one_line, parse_json
 from accel_det.metrics.mot_files import MOST_FRAMES, corners_of, read_detections
+from accel_det.tracking.camera_motion import admit_motion
 from accel_det.tracking.frames import FrameDetections
 from accel_det.video.footage import VideoFrame
 from accel_det.video.part_files import TableFile
@@ -200,8 +201,13 @@ def _found(file: Path, row: dict[str, Any], *, num_classes: int) -> Found:
         labels,
         None if embeddings is None else _matrix(file, row["frame"], embeddings),
     )
-    motion = row["motion"]
-    return Found(detections, None if motion is None else np.array(motion, dtype=np.float64).reshape(2, 3))
+    if row["motion"] is None:
+        return Found(detections, None)
+    try:
+        motion = admit_motion(np.array(row["motion"], dtype=np.float64).reshape(2, 3), frame=row["frame"])
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}; save it again") from None
+    return Found(detections, motion)
 
 
 def _matrix(file: Path, frame: int, embeddings: list[list[float]]) -> NDArray[np.float64]:

@@ -126,7 +126,8 @@ def found(seed: int, *, count: int, length: int | None, moved: bool) -> Found:
     if length is not None:
         embeddings = generator.normal(size=(count, length)).astype(np.float32).astype(np.float64)
     detections = FrameDetections(boxes, generator.random(count), generator.integers(0, 2, count), embeddings)
-    return Found(detections, generator.normal(size=(2, 3)) if moved else None)
+    motion = np.eye(2, 3) + generator.normal(scale=0.1, size=(2, 3)) if moved else None
+    return Found(detections, motion)
 
 
 @pytest.mark.parametrize(("length", "moved"), [(None, False), (8, False), (None, True), (8, True)])
