@@ -46,9 +46,9 @@ def test_the_sidewalk_shows_people_larger_than_the_street(tmp_path: Path) -> Non
         assert picture.size == (160, 120)
 
 
-def test_several_footages_are_those_of_the_seeds_that_follow(tmp_path: Path) -> None:
+def test_several_footages_are_those_of_the_seeds_and_cameras_that_follow(tmp_path: Path) -> None:
     assert guarded(street.run, [str(tmp_path / "many"), *SIZE, "--footages", "3"]) == DONE
-    assert guarded(street.run, [str(tmp_path / "last"), *SIZE, "--seed", "5"]) == DONE
+    assert guarded(street.run, [str(tmp_path / "last"), *SIZE, "--seed", "5", "--camera", "2"]) == DONE
     assert sorted(folder.name for folder in (tmp_path / "many").iterdir()) == ["000", "001", "002"]
     truths = [(folder / "gt" / "gt.txt").read_bytes() for folder in sorted((tmp_path / "many").iterdir())]
     assert len(set(truths)) == 3 and truths[2] == (tmp_path / "last" / "gt" / "gt.txt").read_bytes()
