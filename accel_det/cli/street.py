@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--frames", type=int, help="footage of so many frames, ten a second, instead of scenes")
     parser.add_argument("--camera", type=int, default=0, help="number of the camera that takes the footage; 0")
     parser.add_argument(
-        "--footages", type=int, help="as many footages in folders by number, each of the next seed by the next camera"
+        "--footages", type=int, help="as many footages, each of the next seed by the next camera, in folders by seed"
     )
     parser.add_argument("--sidewalk", action="store_true", help="footage of the people of a sidewalk, from near")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another street")
@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError("--footages needs --frames, the frames of each")
     if options.frames is not None:
         for number in range(options.footages or 1):
-            folder = options.folder if options.footages is None else options.folder / f"{number:03d}"
+            folder = options.folder if options.footages is None else options.folder / f"{options.seed + number:04d}"
             _write_footage(folder, options, seed=options.seed + number, camera=options.camera + number)
         return DONE
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,9 @@ TargetT = TypeVar("TargetT")
 BatchT = TypeVar("BatchT")
 Deliver = Callable[[Sequence[Sequence[int]]], Iterator[list[Delivered[int]]]]
 
+# Between two looks of a worker at whether its trainer is still there.
+_LOOKS_EVERY_S = 0.5
+
 
 class Images(Protocol[TargetT]):
     """What makes samples: of draws in training, of indices in evaluation; of either with the encoded images, where streamed."""
@@ -238,6 +241,13 @@ def _start_worker(_: int) -> None:
 
 
 def _end_with_trainer(trainer: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
-        pass
+    """End when the trainer says so, or is gone.
+
+    Torch's own end waits for somebody to read the last batch, and as long as a worker is there, its copies of the trainer's
+    sockets tell the other processes that the trainer lives.
+    """
+    while os.getppid() == trainer:
+        told = signal.sigtimedwait({signal.SIGTERM}, _LOOKS_EVERY_S)
+        if told is not None and told.si_pid == trainer:
+            break
     os._exit(0)

@@ -12,8 +12,8 @@ from small_run import IMAGES_PER_UPDATE, STEPS, Result, entries, last_step, resu
 
 Reference = Callable[[int, int], Result]
 
-# (processes, workers, micro-batches, step after which the kill comes); two of them always, the others as slow tests.
-QUICK = [(1, 2, 1, 5), (2, 0, 3, 6)]
+# (processes, workers, micro-batches, step after which the kill comes); three of them always, the others as slow tests.
+QUICK = [(1, 2, 1, 5), (2, 0, 3, 6), (2, 2, 3, 2)]
 ALL = [
     (world, workers, micro, 1 + (world + workers + micro) % 6)
     for world in (1, 2, 4)

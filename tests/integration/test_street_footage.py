@@ -49,7 +49,7 @@ def test_the_sidewalk_shows_people_larger_than_the_street(tmp_path: Path) -> Non
 def test_several_footages_are_those_of_the_seeds_and_cameras_that_follow(tmp_path: Path) -> None:
     assert guarded(street.run, [str(tmp_path / "many"), *SIZE, "--footages", "3"]) == DONE
     assert guarded(street.run, [str(tmp_path / "last"), *SIZE, "--seed", "5", "--camera", "2"]) == DONE
-    assert sorted(folder.name for folder in (tmp_path / "many").iterdir()) == ["000", "001", "002"]
+    assert sorted(folder.name for folder in (tmp_path / "many").iterdir()) == ["0003", "0004", "0005"]
     truths = [(folder / "gt" / "gt.txt").read_bytes() for folder in sorted((tmp_path / "many").iterdir())]
     assert len(set(truths)) == 3 and truths[2] == (tmp_path / "last" / "gt" / "gt.txt").read_bytes()
 
