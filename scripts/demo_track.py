@@ -16,7 +16,7 @@ from accel_det.video.footage import VideoFile, require_pixels
 RUN = Path("runs/street-tracking")
 DETECTOR, REID = Path("runs/street-sidewalk"), Path("runs/street-followed")
 SETTINGS = "trackers/street.yaml"
-SIZE = ["--sidewalk", "--height", "360", "--width", "480"]
+VIEW = ["--sidewalk", "--height", "360", "--width", "480"]
 # Streets whose tracks are known, to learn from and to choose weights by: first seed, number of footages, frames of each.
 STREETS = {"train": ("301", "24", "48"), "val": ("351", "4", "48")}
 FRAMES = 120
@@ -39,11 +39,11 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     call([*LAUNCH, "scripts/train.py", "configs/demo/street_sidewalk.yaml"])
     for split, (seed, count, frames) in STREETS.items():
-        draw = ["--seed", seed, "--footages", count, "--frames", frames, *SIZE]
+        draw = ["--seed", seed, "--footages", count, "--frames", frames, *VIEW]
         call([ACCEL_DET, "street", str(RUN / "streets" / split), *draw])
     call([*LAUNCH, "scripts/train.py", "configs/demo/street_followed.yaml"])
     for name, (seed, camera) in FOOTAGE.items():
-        draw = ["--seed", seed, "--camera", camera, "--frames", str(FRAMES), *SIZE]
+        draw = ["--seed", seed, "--camera", camera, "--frames", str(FRAMES), *VIEW]
         call([ACCEL_DET, "street", str(RUN / "footage" / name), *draw])
     look = ["--detector", str(DETECTOR), "--classes", "person"]
     save = ["--save", str(RUN / "found" / "{name}.parquet")]

@@ -1,6 +1,7 @@
 """Batches in the order that `order.py` says, from workers that hold no state."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -236,7 +237,9 @@ def _start_worker(_: int) -> None:
     would wait for its workers for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_trainer, args=(os.getppid(),), daemon=True).start()
+    trainer = multiprocessing.parent_process()
+    assert trainer is not None
+    threading.Thread(target=_end_with_trainer, args=(trainer.pid,), daemon=True).start()
     torch.set_num_threads(1)
 
 
